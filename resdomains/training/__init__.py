@@ -1,0 +1,35 @@
+"""Training: the bases of tasks and data modules, and what every run does."""
+
+from resdomains.training.checkpoints import BadCheckpoint, load_task, read_checkpoint
+from resdomains.training.data import BadSample, DataModule
+from resdomains.training.optimization import (
+    Constant,
+    Optimization,
+    Schedule,
+    Steps,
+    WarmupCosine,
+    WarmupLinear,
+)
+from resdomains.training.run import Run, RunOptions, WandbOptions, run_facts
+from resdomains.training.task import StepResult, Task, TrainingDiverged
+
+__all__ = [
+    "BadCheckpoint",
+    "BadSample",
+    "Constant",
+    "DataModule",
+    "Optimization",
+    "Run",
+    "RunOptions",
+    "Schedule",
+    "StepResult",
+    "Steps",
+    "Task",
+    "TrainingDiverged",
+    "WandbOptions",
+    "WarmupCosine",
+    "WarmupLinear",
+    "load_task",
+    "read_checkpoint",
+    "run_facts",
+]

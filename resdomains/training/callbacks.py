@@ -1,0 +1,169 @@
+"""What happens around the steps of every run: counting, timing, pictures, a way back after Ctrl-C."""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from resdomains.training import schema
+from resdomains.training.figures import learning_curves, log_figure
+from resdomains.training.schema import Split
+from resdomains.training.task import Task
+
+
+class StepLog(Callback):
+    """Log loss, speed and memory every `log_every_n_steps` optimizer steps, and stop when the loss is no number.
+
+    Sums are kept on the device and reduced over the processes once an interval, so that no step waits for the log.
+    `perf/data_wait` is the share of the interval in which no step ran: reading, copying and augmenting the batch,
+    and on a CPU nothing else. On a GPU steps are queued, and the share shows what the queue did not hide.
+    """
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+        """The newest loss and samples per second."""
+        self._logged = 0
+        self._idle_since: float | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: Tensor | None = None
+        self._steps = 0
+        self._busy = 0.0
+        self._waited = 0.0
+        self._step_began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an earlier fit left."""
+        self._reset()
+        self._logged = trainer.global_step
+        self._idle_since = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Close the time that was spent waiting."""
+        now = time.perf_counter()
+        if self._idle_since is not None:
+            self._waited += now - self._idle_since
+        self._step_began = now
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the step to the interval's sums, and log when the interval is full."""
+        task = cast(Task, pl_module)
+        items = outputs["items"]
+        value = outputs["value"].double()
+        step = torch.stack([value * items, torch.full_like(value, items)])
+        self._sums = step if self._sums is None else self._sums + step
+        self._steps += 1
+        if trainer.world_size == 1 and task.device.type == "cpu":
+            task.check_finite(float(value), trainer.global_step, trainer.global_step)
+        now = time.perf_counter()
+        self._busy += now - self._step_began
+        self._idle_since = now
+        step_count = trainer.global_step
+        if step_count > self._logged and step_count % trainer.log_every_n_steps == 0:
+            self._flush(trainer, task)
+
+    def _flush(self, trainer: Trainer, task: Task) -> None:
+        if self._sums is None:
+            return
+        sums = cast(Tensor, trainer.strategy.reduce(self._sums, reduce_op="sum"))
+        loss, items = float(sums[0] / sums[1]), round(float(sums[1]))
+        # Reading the sums waited for the device, so the clock now covers the whole interval's work.
+        if self._idle_since is not None:
+            self._busy += time.perf_counter() - self._idle_since
+        task.samples_seen += items
+        task.check_finite(loss, self._logged + 1, trainer.global_step)
+        seconds = self._busy + self._waited
+        task.write(
+            {
+                schema.TRAIN_LOSS: loss,
+                schema.LEARNING_RATE: trainer.optimizers[0].param_groups[-1]["lr"],
+                schema.SAMPLES_PER_SECOND: items / seconds,
+                schema.STEP_SECONDS: seconds / self._steps,
+                schema.DATA_WAIT: self._waited / seconds,
+                schema.PEAK_MEMORY: peak_memory_mib(task.device),
+            }
+        )
+        self.last = {schema.TRAIN_LOSS: loss, schema.SAMPLES_PER_SECOND: items / seconds}
+        self._reset()
+        self._logged = trainer.global_step
+        self._idle_since = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what is left before validation, so that a loss that is no number never counts as a result."""
+        if trainer.state.fn == "fit":
+            self._flush(trainer, cast(Task, pl_module))
+        self._idle_since = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up the time again: validation is no part of a training step."""
+        self._idle_since = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the last steps."""
+        self._flush(trainer, cast(Task, pl_module))
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Return the peak memory in MiB: what torch allocated on a GPU, the process's resident set on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class Pictures(Callback):
+    """Draw the learning curves and the task's figures of the last validation and of the test.
+
+    Args:
+        folder: Where the PNG files go.
+        curves_from: The run's `metrics.csv`.
+    """
+
+    def __init__(self, folder: Path, curves_from: Path) -> None:
+        self.folder = folder
+        self.curves_from = curves_from
+
+    def _draw(self, trainer: Trainer, task: Task, split: Split) -> None:
+        if not trainer.is_global_zero or split not in task.results:
+            return
+        for name, figure in task.figures(split, task.results[split]).items():
+            log_figure(trainer.loggers, figure, self.folder / f"{split}_{name}.png")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the learning curves and the last validation's figures."""
+        self._draw(trainer, cast(Task, pl_module), "val")
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.save()
+            figure = learning_curves(self.curves_from)
+            if figure is not None:
+                log_figure(trainer.loggers, figure, self.folder / "learning_curves.png")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the test's figures."""
+        self._draw(trainer, cast(Task, pl_module), "test")
+
+
+class SaveOnInterrupt(Callback):
+    """Save a checkpoint when the run is stopped by Ctrl-C or a signal, so that it can go on.
+
+    Args:
+        path: Where to save.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save when the exception is an interruption; one process of several cannot save alone."""
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        if stopped and trainer.world_size == 1 and trainer.global_step > 0 and trainer.state.fn == "fit":
+            trainer.save_checkpoint(self.path)

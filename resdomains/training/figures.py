@@ -1,0 +1,65 @@
+"""Figures that every run has, and how a figure reaches the run folder and W&B."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from resdomains.training import schema
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def read_curve(path: Path, x: str, y: str) -> tuple[list[float], list[float]]:
+    """Read the points of a run's `metrics.csv` at which both columns have a value."""
+    xs, ys = [], []
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row.get(x) and row.get(y):
+                xs.append(float(row[x]))
+                ys.append(float(row[y]))
+    return xs, ys
+
+
+def learning_curves(metrics: Path) -> "Figure | None":
+    """Draw loss and score over samples seen; None where nothing was logged."""
+    from matplotlib.figure import Figure
+
+    curves = {
+        name: read_curve(metrics, schema.SAMPLES, name)
+        for name in (schema.TRAIN_LOSS, schema.VAL_LOSS, schema.VAL_SCORE)
+    }
+    if not any(xs for xs, _ in curves.values()):
+        return None
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, colour in ((schema.TRAIN_LOSS, "0.55"), (schema.VAL_LOSS, "tab:blue")):
+        if curves[name][0]:
+            left.plot(*curves[name], color=colour, label=name, marker="." if len(curves[name][0]) < 30 else "")
+    left.set(xlabel="training samples seen", ylabel="loss", title="Loss")
+    left.legend(frameon=False)
+    xs, ys = curves[schema.VAL_SCORE]
+    if xs:
+        right.plot(xs, ys, color="tab:blue", marker="." if len(xs) < 30 else "")
+        best = max(range(len(ys)), key=ys.__getitem__)
+        right.plot(xs[best], ys[best], "o", color="tab:orange")
+        right.annotate(
+            f"best {ys[best]:.4f}", (xs[best], ys[best]), textcoords="offset points", xytext=(-6, -14), ha="right"
+        )
+    right.set(xlabel="training samples seen", ylabel=schema.VAL_SCORE, title="Validation score")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def log_figure(loggers: Iterable[Logger], figure: "Figure", path: Path) -> None:
+    """Save a figure as PNG and send it to W&B as `media/<name>`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key=f"media/{path.stem}", images=[str(path)])

@@ -1,0 +1,107 @@
+"""The terminal's view of a run: one bar for the whole of it."""
+
+import math
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from resdomains.training import schema
+from resdomains.training.callbacks import StepLog
+
+
+class RunProgress(ProgressBar):
+    """One bar over all epochs with loss, validation score, samples per second and time left.
+
+    Where the output is no terminal, a line a validation takes the bar's place.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self._console = console or Console(file=sys.stderr)
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._enabled = True
+        self._drawn = 0.0
+
+    def disable(self) -> None:
+        """Show nothing: Lightning calls this in all processes but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show the bar."""
+        self._enabled = True
+
+    def _text(self, trainer: Trainer) -> str:
+        log = next(c for c in trainer.callbacks if isinstance(c, StepLog)).last
+        score = trainer.callback_metrics.get(schema.VAL_SCORE)
+        parts = [
+            f"loss {log[schema.TRAIN_LOSS]:.3f}" if log else "",
+            f"val/score {float(score):.4f}" if score is not None else "",
+            f"{log[schema.SAMPLES_PER_SECOND]:,.0f} samples/s" if log else "",
+        ]
+        return "  ".join(part for part in parts if part)
+
+    def _epoch(self, trainer: Trainer) -> str:
+        last = trainer.max_epochs
+        return f"epoch {trainer.current_epoch + 1}" + (f"/{last}" if last and last > 0 else "")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        if not self._enabled or not self._console.is_terminal:
+            return
+        steps = trainer.estimated_stepping_batches
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+            expand=True,
+        )
+        self._bar = self._progress.add_task(
+            self._epoch(trainer),
+            total=None if math.isinf(steps) else steps,
+            completed=trainer.global_step,
+            text="",
+        )
+        self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar, four times a second at most."""
+        now = time.perf_counter()
+        if self._progress is not None and self._bar is not None and now - self._drawn > 0.25:
+            self._drawn = now
+            self._progress.update(
+                self._bar,
+                completed=trainer.global_step,
+                description=self._epoch(trainer),
+                text=self._text(trainer),
+            )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print a line where there is no terminal to draw a bar on."""
+        if self._enabled and not self._console.is_terminal and trainer.state.fn == "fit":
+            self._console.print(f"{self._epoch(trainer)}  {self._text(trainer)}", highlight=False, soft_wrap=True)
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the bar away."""
+        self._close()

@@ -1,0 +1,242 @@
+"""A run's folder, loggers, callbacks and summary."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from resdomains.training import schema
+from resdomains.training.callbacks import Pictures, SaveOnInterrupt, StepLog
+from resdomains.training.progress import RunProgress
+from resdomains.training.task import Task
+
+
+@dataclass
+class WandbOptions:
+    """Where a run goes in Weights & Biases.
+
+    Args:
+        project: Project name.
+        entity: User or team; None for the account's default.
+        mode: `auto` is online when logged in, else offline; it never asks.
+        group: Runs to show together.
+        job_type: Kind of run within a group.
+        tags: Labels.
+    """
+
+    project: str = "resdomains"
+    entity: str | None = None
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    group: str | None = None
+    job_type: str = "fit"
+    tags: list[str] = field(default_factory=list)
+
+    def resolved_mode(self) -> Literal["online", "offline", "disabled"]:
+        """Return the mode that `auto` stands for here and now; W&B's own WANDB_MODE has its say first."""
+        if self.mode != "auto":
+            return self.mode
+        said = os.environ.get("WANDB_MODE")
+        if said in ("offline", "dryrun"):
+            return "offline"
+        if said == "disabled":
+            return "disabled"
+        import wandb
+
+        return "online" if wandb.login(prompt=False) else "offline"
+
+
+@dataclass
+class RunOptions:
+    """Where a run's files go.
+
+    Args:
+        root: Folder of all runs.
+        name: The run's name in place of its config's.
+        wandb: Weights & Biases.
+    """
+
+    root: Path = Path("runs")
+    name: str | None = None
+    wandb: WandbOptions = field(default_factory=WandbOptions)
+
+
+@dataclass
+class Run:
+    """One run's folder: `<root>/<task>/<config>/<time>`.
+
+    Only the first process creates and writes it; the others hold a path that they do not use.
+    """
+
+    folder: Path
+    task: str
+    config: str
+    wandb: WandbOptions
+
+    @classmethod
+    def create(cls, options: RunOptions, task: str, config: str) -> "Run":
+        """Create a new folder; a second run of the same second gets a number behind its time."""
+        parent = Path(options.root) / task / (options.name or config)
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        folder = parent / stamp
+        if rank_zero_only.rank == 0:
+            number = 1
+            while True:
+                try:
+                    folder.mkdir(parents=True)
+                    break
+                except FileExistsError:
+                    number += 1
+                    folder = parent / f"{stamp}_{number}"
+        return cls(folder.absolute(), task, options.name or config, options.wandb)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The newest state, from which a stopped run goes on."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of the figures."""
+        return self.folder / "pictures"
+
+    @property
+    def metrics(self) -> Path:
+        """Table of everything that was logged."""
+        return self.folder / "metrics.csv"
+
+    def loggers(self, facts: dict[str, Any], metric_names: list[str]) -> list[Logger]:
+        """Return the run's loggers: a CSV file, and W&B unless that is disabled.
+
+        Args:
+            facts: The run's config for W&B (`run_facts`), all plain.
+            metric_names: The names of the task's own metrics.
+        """
+        table = CSVLogger(str(self.folder), name="", version="")
+        mode = self.wandb.resolved_mode()
+        if rank_zero_only.rank != 0:
+            return [table]
+        _ = table.experiment  # made while the folder is empty: it warns about files that it finds there
+        if mode == "disabled":
+            return [table]
+        return [table, self._wandb_logger(mode, facts, metric_names)]
+
+    def _wandb_logger(self, mode: str, facts: dict[str, Any], metric_names: list[str]) -> WandbLogger:
+        import wandb
+
+        logger = WandbLogger(
+            name=f"{self.config}-{self.folder.name}",
+            save_dir=str(self.folder),
+            offline=mode == "offline",
+            project=self.wandb.project,
+            entity=self.wandb.entity,
+            group=self.wandb.group or f"{self.task}/{self.config}",
+            job_type=self.wandb.job_type,
+            tags=[self.task, *self.wandb.tags],
+            config=facts,
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        run = logger.experiment
+        for name in schema.PROGRESS:
+            run.define_metric(name)
+        # Exact names: a glob would compete with the logger's own `*` and lose at random.
+        for name in schema.logged_names(metric_names):
+            run.define_metric(name, step_metric=schema.SAMPLES)
+        return logger
+
+    def callbacks(self, validated: bool) -> list[Callback]:
+        """Return what every run has.
+
+        Args:
+            validated: Whether the data have a validation split; the best checkpoint is then the one with the highest
+                `val/score`, else the last.
+        """
+        return [
+            StepLog(),
+            RunProgress(),
+            ModelCheckpoint(
+                dirpath=self.checkpoints,
+                filename="best",
+                monitor=schema.VAL_SCORE if validated else None,
+                mode="max",
+                save_last=True,
+                enable_version_counter=False,
+            ),
+            SaveOnInterrupt(self.last_checkpoint),
+            Pictures(self.pictures, self.metrics),
+        ]
+
+    @rank_zero_only
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write `summary.json`, whole or not at all."""
+        draft = self.folder / "summary.json.part"
+        draft.write_text(json.dumps(summary, indent=2, default=str) + "\n")
+        draft.replace(self.folder / "summary.json")
+
+
+def run_facts(task: Task, run: Run, data: str, seed: int, world_size: int) -> dict[str, Any]:
+    """Describe a run by the columns that runs of all domains share."""
+    backbone = task.backbone
+    recipe = (task.recipe or {}).get("model", {}).get("init_args", {}).get("backbone", {})
+    options = recipe.get("init_args", {}) if isinstance(recipe, dict) else {}
+    network = recipe["class_path"].rpartition(".")[2] if recipe else type(backbone).__name__
+    merge = options.get("merge", "Add")
+    if isinstance(merge, dict):
+        merge = merge["class_path"]
+    return {
+        "task": run.task,
+        "config": run.config,
+        "data": data,
+        "network": network,
+        "merge": str(merge).rpartition(".")[2],
+        "depth": getattr(backbone, "depth", None),
+        "parameters": sum(p.numel() for p in task.parameters()),
+        "seed": seed,
+        "world_size": world_size,
+        "commit": commit(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    names = ("resdomains", "torch", "pytorch-lightning", "torchmetrics", "wandb")
+    found = {"python": platform.python_version()}
+    for name in names:
+        found[name] = metadata.version(name)
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def commit() -> str | None:
+    """Return the git commit of the working folder, with `+changes` where it has any; None outside a repository."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if head.returncode:
+        return None
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

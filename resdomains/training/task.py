@@ -1,0 +1,275 @@
+"""The base of every task: it trains, evaluates and logs; a domain fills in what is its own."""
+
+import inspect
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchmetrics import Metric
+
+from resdomains.training import schema
+from resdomains.training.optimization import Optimization
+from resdomains.training.schema import Split
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT = 1
+
+
+class TrainingDiverged(RuntimeError):
+    """The training loss stopped being a number."""
+
+
+@dataclass
+class StepResult:
+    """What a step gives the base.
+
+    Args:
+        loss: The mean loss over the step's items, without dimensions.
+        items: How many samples the step saw.
+    """
+
+    loss: Tensor
+    items: int
+
+
+class Task(LightningModule, ABC):
+    """A network with a loss, metrics, a score and predictions.
+
+    The base optimises, counts and logs; a task never calls `self.log`. Every task has one `score` in [0, 1], higher
+    is better, over the whole split and all processes, and states the score of guessing, so that domains compare.
+
+    Args:
+        backbone: The residual network; its `blocks()` order the layer-wise rates.
+        spec: The data's plain description, from which the task builds its head and its preprocessing.
+        optimization: Optimizer, rate and schedule.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if inspect.isabstract(cls):
+            return
+        parameters = inspect.signature(cls.__init__).parameters
+        for name in ("backbone", "spec", "optimization"):
+            if name not in parameters or parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+                raise TypeError(
+                    f"{cls.__qualname__}.__init__ must take the keyword-only argument {name!r}: the launcher gives it; "
+                    f"its parameters are {', '.join(parameters)}"
+                )
+
+    def __init__(
+        self, *, backbone: nn.Module, spec: dict[str, Any], optimization: Optimization | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.spec = spec
+        self.optimization = optimization if optimization is not None else Optimization()
+        self.recipe: dict[str, Any] | None = None
+        """The config this task was built from, all plain; None when built in Python."""
+        self.samples_seen = 0
+        self.flops_per_sample = 0
+        self.seconds_before = 0.0
+        """Training seconds of the runs that this one goes on from."""
+        self._started: float | None = None
+        self.results: dict[str, dict[str, Tensor]] = {}
+        """Each evaluated split's metrics, computed over all its samples and all processes."""
+        self._losses: dict[str, list[Tensor]] = {}
+
+    def build_all_metrics(self) -> None:
+        """Make the metrics of the evaluated splits; a subclass calls this when `build_metrics` can answer."""
+        self.metrics = nn.ModuleDict({split: nn.ModuleDict(self.build_metrics()) for split in ("val", "test")})
+
+    @abstractmethod
+    def build_metrics(self) -> dict[str, Metric]:
+        """Return new metrics, by name; those that compute one number are logged as `<split>/<name>`."""
+
+    @abstractmethod
+    def step(self, batch: Any, split: Split) -> StepResult:
+        """Compute the loss of a batch and, unless the split is `train`, update `metrics_of(split)`."""
+
+    @abstractmethod
+    def predict(self, batch: Any) -> list[dict[str, Any]]:
+        """Return one plain record for each item of a batch."""
+
+    @abstractmethod
+    def read(self, paths: Sequence[Path]) -> Iterable[Any]:
+        """Yield an item for each thing to predict in files or folders, prepared as in evaluation.
+
+        A sample that cannot be read comes as a `BadSample` in its place, so that the caller can refuse or skip it.
+        """
+
+    @abstractmethod
+    def collate(self, items: Sequence[Any]) -> Any:
+        """Make a batch for `predict` of the items that `read` yields."""
+
+    @abstractmethod
+    def score(self, results: Mapping[str, Tensor]) -> Tensor:
+        """Return the score in [0, 1] from a split's computed metrics."""
+
+    @staticmethod
+    @abstractmethod
+    def chance(spec: Mapping[str, Any]) -> float | None:
+        """Return the score of guessing, or None where that is not defined."""
+
+    def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
+        """Return pictures of a split's results, by file name without suffix."""
+        return {}
+
+    def metrics_of(self, split: Split) -> dict[str, Metric]:
+        """Return the metrics of an evaluated split."""
+        return dict(cast(Iterable[tuple[str, Metric]], cast(nn.ModuleDict, self.metrics[split]).items()))
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate; Lightning's learning-rate finder sets it."""
+        return self.optimization.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimization.lr = value
+
+    def blocks(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the backbone's residual blocks in order, by name."""
+        blocks = getattr(self.backbone, "blocks", None)
+        if callable(blocks):
+            yield from blocks()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer and its per-step schedule."""
+        optimizer = self.optimization.build(self, "backbone", self.blocks())
+        steps = int(self.trainer.estimated_stepping_batches)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.optimization.scheduler(optimizer, steps), "interval": "step"},
+        }
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Run one step; on the first, count its floating-point operations."""
+        if self.flops_per_sample:
+            result = self.step(batch, "train")
+        else:
+            counter = FlopCounterMode(display=False)
+            with counter:
+                result = self.step(batch, "train")
+            # Backward takes twice the forward's operations (Kaplan et al. 2020, table 1).
+            self.flops_per_sample = 3 * counter.get_total_flops() // max(result.items, 1)
+        # Lightning scales `loss` when gradients accumulate; `value` stays the mean over this batch.
+        return {"loss": result.loss, "value": result.loss.detach(), "items": result.items}
+
+    def on_fit_start(self) -> None:
+        """Start the clock of `progress/seconds`."""
+        self._started = time.perf_counter()
+
+    def progress(self) -> dict[str, float]:
+        """Return how far training is: samples over all processes, floating-point operations, wall-clock seconds."""
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return {
+            schema.SAMPLES: self.samples_seen,
+            schema.FLOPS: self.samples_seen * self.flops_per_sample,
+            schema.SECONDS: round(self.seconds_before + running, 3),
+        }
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """Send values with the progress axes to every logger, as one record.
+
+        Lightning's `self.log` would round the counters to float32.
+        """
+        for logger in self.loggers:
+            logger.log_metrics({**values, **self.progress()}, step=self.trainer.global_step)
+
+    def _evaluate(self, batch: Any, split: Split) -> None:
+        result = self.step(batch, split)
+        self._losses.setdefault(split, []).append(result.loss.detach().double() * result.items)
+        self._losses[split].append(torch.tensor(float(result.items), dtype=torch.float64, device=self.device))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Evaluate a validation batch."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Evaluate a test batch."""
+        self._evaluate(batch, "test")
+
+    def _finish(self, split: Split) -> None:
+        """Compute, log and reset a split's metrics; every process calls this, also one that saw no batch."""
+        losses = self._losses.pop(split, [])
+        zero = torch.zeros((), dtype=torch.float64, device=self.device)
+        totals = torch.stack([sum(losses[0::2], start=zero), sum(losses[1::2], start=zero)])
+        totals = cast(Tensor, self.trainer.strategy.reduce(totals, reduce_op="sum"))
+        results = {}
+        for name, metric in self.metrics_of(split).items():
+            results[name] = metric.compute()
+            metric.reset()
+        if totals[1] == 0:
+            return
+        results[schema.LOSS] = (totals[0] / totals[1]).float()
+        results[schema.SCORE] = self.score(results).float()
+        score = float(results[schema.SCORE])
+        results[schema.SKILL] = torch.tensor(schema.skill(score, self.chance(self.spec)))
+        self.results[split] = results
+        scalars = {schema.key(split, n): v.float() for n, v in results.items() if v.ndim == 0}
+        # The values are equal in all processes; this makes them known to callbacks that monitor one.
+        self.log_dict(scalars, logger=False)
+        self.write({name: float(value) for name, value in scalars.items()})
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log the validation metrics."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Compute and log the test metrics."""
+        self._finish("test")
+
+    def check_finite(self, loss: float, first: int, last: int) -> None:
+        """Stop when the loss of steps `first` to `last` is not a number.
+
+        Raises:
+            TrainingDiverged: With the step and what to try.
+        """
+        if not math.isfinite(loss):
+            where = f"step {last}" if first >= last else f"steps {first} to {last}"
+            clip = self.trainer.gradient_clip_val
+            raise TrainingDiverged(
+                f"the training loss became {loss} at {where} (epoch {self.trainer.current_epoch}). "
+                f"Lower --model.optimization.lr (now {self.lr:g}), "
+                f"{'lower' if clip else 'set'} --trainer.gradient_clip_val (now {clip}), "
+                f"or compute in float32 with --trainer.precision 32-true (now {self.trainer.precision})"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds this task without its config or data."""
+        checkpoint["resdomains"] = {
+            "format": FORMAT,
+            "recipe": self.recipe,
+            "spec": self.spec,
+            "samples": self.samples_seen,
+            "seconds": self.progress()[schema.SECONDS],
+            "flops_per_sample": self.flops_per_sample,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the counters back.
+
+        Raises:
+            ValueError: If another kind of task wrote the checkpoint.
+        """
+        ours = checkpoint.get("resdomains")
+        if ours is None:
+            raise ValueError("the checkpoint was not written by resdomains: it has no 'resdomains' entry")
+        if ours["recipe"] and self.recipe:
+            theirs, mine = (r["model"]["class_path"] for r in (ours["recipe"], self.recipe))
+            if theirs != mine:
+                raise ValueError(f"the checkpoint holds a {theirs}, this run trains a {mine}")
+        self.samples_seen = ours["samples"]
+        self.seconds_before = ours["seconds"]
+        self.flops_per_sample = ours["flops_per_sample"]
