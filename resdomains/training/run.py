@@ -53,7 +53,7 @@ class WandbOptions:
             return "disabled"
         import wandb
 
-        return "online" if wandb.login(prompt=False) else "offline"
+        return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
 @dataclass
@@ -136,13 +136,15 @@ class Run:
             return [table]
         return [table, self._wandb_logger(mode, facts, metric_names)]
 
-    def _wandb_logger(self, mode: str, facts: dict[str, Any], metric_names: list[str]) -> WandbLogger:
+    def _wandb_logger(self, mode: Literal["online", "offline"], facts: dict[str, Any], metric_names: list[str]) -> WandbLogger:
         import wandb
 
-        logger = WandbLogger(
+        # The run is begun here and not by the logger, which would define `*` (a glob that competes with exact names
+        # and wins at random) and pass an argument that W&B warns about.
+        run = wandb.init(
             name=f"{self.config}-{self.folder.name}",
-            save_dir=str(self.folder),
-            offline=mode == "offline",
+            dir=str(self.folder),
+            mode=mode,
             project=self.wandb.project,
             entity=self.wandb.entity,
             group=self.wandb.group or f"{self.task}/{self.config}",
@@ -151,13 +153,11 @@ class Run:
             config=facts,
             settings=wandb.Settings(silent=True, console="off"),
         )
-        run = logger.experiment
-        for name in schema.PROGRESS:
+        for name in ("trainer/global_step", *schema.PROGRESS):
             run.define_metric(name)
-        # Exact names: a glob would compete with the logger's own `*` and lose at random.
         for name in schema.logged_names(metric_names):
             run.define_metric(name, step_metric=schema.SAMPLES)
-        return logger
+        return WandbLogger(experiment=run, save_dir=str(self.folder))
 
     def callbacks(self, validated: bool) -> list[Callback]:
         """Return what every run has.
