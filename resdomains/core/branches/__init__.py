@@ -1,0 +1,1 @@
+"""What a block computes beside its shortcut."""

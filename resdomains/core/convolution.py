@@ -1,0 +1,116 @@
+"""Convolutions and pools along two axes, or along the last one alone (``dims=1``).
+
+One-dimensional maps are ``(B, C, 1, L)``: a kernel of 3 is ``(1, 3)`` there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from resdomains.core.masks import Valid, advance, average_pool, hide, max_pool
+from resdomains.core.parts import Part
+
+
+def extent(size: int, dims: int, rest: int = 1) -> tuple[int, int]:
+    """``(size, size)`` in two dimensions, ``(rest, size)`` in one."""
+    return (size, size) if dims == 2 else (rest, size)
+
+
+class Conv(nn.Conv2d, Part):
+    """A convolution that keeps the size at stride 1 and reads zeros beyond the valid positions.
+
+    Weights start as He et al. 2015 (fan out, ReLU), a bias at zero.
+
+    Raises:
+        ValueError: ``groups`` does not divide both channel counts.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        dims: int = 2,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"groups: expected a divisor of in_channels={in_channels} and "
+                f"out_channels={out_channels}, got {groups}"
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            extent(kernel, dims),
+            extent(stride, dims),
+            extent(dilation * (kernel - 1) // 2, dims, rest=0),
+            extent(dilation, dims),
+            groups,
+            bias,
+        )
+        self._mixes = kernel > 1
+        # channels_last is the fast layout. Where the order is ambiguous (1x1, depthwise) strides
+        # stay as they are: gradients come in those, and DDP warns when they differ.
+        if kernel > 1 and in_channels > groups:
+            self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        if self._mixes:
+            x = hide(x, valid)
+        return self._conv_forward(x, self.weight, self.bias)
+
+    def advance(self, valid: Valid | None) -> Valid | None:
+        # nn.Conv2d types padding as str | tuple; __init__ above passes a tuple.
+        return advance(
+            valid,
+            self.kernel_size[1],
+            self.stride[1],
+            int(self.padding[1]),
+            self.dilation[1],
+        )
+
+    def silence(self) -> bool:
+        nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        return True
+
+
+class MaxPool(Part):
+    """The maximum of windows that overlap: kernel 3, stride 2 unless told otherwise."""
+
+    def __init__(self, dims: int, kernel: int = 3, stride: int = 2) -> None:
+        super().__init__()
+        self.kernel = extent(kernel, dims)
+        self.stride = extent(stride, dims)
+        self.padding = extent((kernel - 1) // 2, dims, rest=0)
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        return max_pool(x, valid, self.kernel, self.stride, self.padding)
+
+    def advance(self, valid: Valid | None) -> Valid | None:
+        return advance(valid, self.kernel[1], self.stride[1], self.padding[1])
+
+
+class AveragePool(Part):
+    """The mean of windows side by side; the last one may be smaller."""
+
+    def __init__(self, dims: int, stride: int) -> None:
+        super().__init__()
+        self.kernel = extent(stride, dims)
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        return average_pool(x, valid, self.kernel)
+
+    def advance(self, valid: Valid | None) -> Valid | None:
+        return advance(valid, self.kernel[1], self.kernel[1], 0, ceil=True)

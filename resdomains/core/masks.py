@@ -1,0 +1,201 @@
+"""Which positions of a batch count, and every computation that depends on it.
+
+``valid is None`` (all positions count) is asked here and nowhere else. Maps are ``(B, C, H, W)``
+or ``(B, C, L)``; a mask belongs to the last axis, and True means that a position counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Valid:
+    """The positions of each item that hold data; what follows them is padding.
+
+    ``lengths`` is ``(B,)`` and counts positions; ``mask`` is ``(B, L)``, True = valid.
+    """
+
+    lengths: Tensor
+    mask: Tensor
+
+    @staticmethod
+    def of(lengths: Tensor, size: int) -> Valid:
+        """The valid positions of a batch padded to ``size``.
+
+        Raises:
+            ValueError: ``lengths`` is not ``(B,)`` or leaves the range from 1 to ``size`` (the
+                range is checked for CPU tensors only: elsewhere reading it would stall the device).
+            TypeError: ``lengths`` does not hold integers.
+        """
+        if lengths.dim() != 1:
+            raise ValueError(
+                f"lengths: expected shape (B,), one length per item, got {tuple(lengths.shape)}"
+            )
+        if lengths.is_floating_point() or lengths.dtype == torch.bool:
+            raise TypeError(
+                f"lengths: expected integers (positions, not fractions), got {lengths.dtype}"
+            )
+        if lengths.device.type == "cpu" and lengths.numel():
+            low, high = int(lengths.min()), int(lengths.max())
+            if low < 1 or high > size:
+                raise ValueError(
+                    f"lengths: expected values from 1 to {size} (the size of axis L), "
+                    f"got values from {low} to {high}"
+                )
+        return Valid(lengths, torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))
+
+
+def check_items(x: Tensor, valid: Valid | None) -> None:
+    """Raises ValueError unless ``valid`` speaks about as many items as ``x`` has."""
+    if valid is not None and valid.lengths.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"lengths: expected {x.shape[0]} values (axis B of the input), "
+            f"got {valid.lengths.shape[0]}"
+        )
+
+
+def valid_of(lengths: Tensor | None, size: int) -> Valid | None:
+    """``Valid.of`` where lengths are given; all positions count where they are not."""
+    return None if lengths is None else Valid.of(lengths.long(), size)
+
+
+def advance(
+    valid: Valid | None,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int = 1,
+    ceil: bool = False,
+) -> Valid | None:
+    """The valid positions after a convolution or a pool along the last axis.
+
+    ``out = floor((length + 2 padding - dilation (kernel - 1) - 1) / stride) + 1``, or its ceiling;
+    a window that would begin in the right padding is dropped, as torch's pools do. The padded size
+    follows the same formula, so an item has the same length alone and in a batch.
+    """
+    if valid is None:
+        return None
+    reach = dilation * (kernel - 1)
+    if stride == 1 and 2 * padding == reach:
+        return valid
+
+    def after(length: Tensor) -> Tensor:
+        slack = length + 2 * padding - reach - 1 + (stride - 1 if ceil else 0)
+        out = torch.div(slack, stride, rounding_mode="floor") + 1
+        if ceil:
+            out = torch.where((out - 1) * stride >= length + padding, out - 1, out)
+        return out.clamp_min(1)
+
+    size = int(after(torch.tensor(valid.mask.shape[1])))
+    return Valid.of(after(valid.lengths), size)
+
+
+def hide(x: Tensor, valid: Valid | None, value: float = 0.0) -> Tensor:
+    """``x`` with every invalid position set to ``value``, so that no window reads padding."""
+    return x if valid is None else x.masked_fill(~_spread(valid.mask, x), value)
+
+
+def mean(x: Tensor, valid: Valid | None) -> Tensor:
+    """The mean over all valid positions: ``(B, C, ...)`` to ``(B, C)``."""
+    if valid is None:
+        return x.flatten(2).mean(2) if x.dim() != 4 else x.mean((2, 3))
+    total = hide(x, valid).flatten(2).sum(2)
+    rows = x.shape[2] if x.dim() == 4 else 1
+    return total / (valid.lengths * rows).unsqueeze(1).to(total.dtype)
+
+
+def max_pool(
+    x: Tensor,
+    valid: Valid | None,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:
+    """Max pooling that never sees padding, whatever the sign of the data."""
+    return F.max_pool2d(hide(x, valid, -torch.inf), kernel, stride, padding)
+
+
+def average_pool(x: Tensor, valid: Valid | None, kernel: tuple[int, int]) -> Tensor:
+    """Average pooling, stride = kernel, a window at the edge averaging what it has.
+
+    With masked positions a window averages its valid ones: ``pool(x m) / pool(m)``.
+    """
+    pooled = F.avg_pool2d(hide(x, valid), kernel, kernel, ceil_mode=True, count_include_pad=False)
+    if valid is None:
+        return pooled
+    mask = _spread(valid.mask, x).to(x.dtype).expand(-1, 1, x.shape[2], -1)
+    share = F.avg_pool2d(mask, kernel, kernel, ceil_mode=True, count_include_pad=False)
+    return pooled / share.clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def group_norm(
+    x: Tensor,
+    valid: Valid | None,
+    groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+) -> Tensor:
+    """Group normalisation (Wu & He 2018) whose statistics count valid positions only."""
+    if valid is None:
+        return F.group_norm(x, groups, weight, bias, eps)
+    batch, channels = x.shape[:2]
+    grouped = hide(x, valid).float().reshape(batch, groups, channels // groups, *x.shape[2:])
+    mask = _spread(valid.mask, x).unsqueeze(1)
+    axes = tuple(range(2, grouped.dim()))
+    positions = grouped[0, 0, :, ..., 0].numel()
+    count = (valid.lengths * positions).view(batch, *[1] * (grouped.dim() - 1))
+    centred = grouped - grouped.sum(axes, keepdim=True) / count
+    variance = centred.square().mul(mask).sum(axes, keepdim=True) / count
+    normalised = (centred * torch.rsqrt(variance + eps)).reshape(x.shape)
+    shape = (1, channels, *[1] * (x.dim() - 2))
+    return (normalised * weight.view(shape) + bias.view(shape)).to(x.dtype)
+
+
+def moments(
+    x: Tensor, valid: Valid | None, total: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean ``(C,)``, biased variance ``(C,)`` and count of each channel over valid positions.
+
+    ``total`` adds a tensor over all processes, or returns it as it is.
+    """
+    hidden = hide(x, valid).float()
+    axes = (0, *range(2, x.dim()))
+    if valid is None:
+        count = total(hidden.new_full((), x.numel() // x.shape[1]))
+    else:
+        rows = x.shape[2] if x.dim() == 4 else 1
+        count = total((valid.lengths.sum() * rows).float())
+    mean = total(hidden.sum(axes)) / count
+    centred = hide(hidden - mean.view(-1, *[1] * (x.dim() - 2)), valid)
+    return mean, total(centred.square().sum(axes)) / count, count
+
+
+def everything(valid: Valid | None) -> bool:
+    """Whether all positions count."""
+    return valid is None
+
+
+def refuse(valid: Valid | None, name: str, instead: str) -> None:
+    """Raises TypeError if positions are masked: ``name`` would mix padding into the data."""
+    if valid is not None:
+        raise TypeError(
+            f"{name} reads neighbouring positions and knows nothing of padding, but lengths were "
+            f"given; use {instead}, or leave lengths out"
+        )
+
+
+def _spread(mask: Tensor, x: Tensor) -> Tensor:
+    """``(B, L)`` to ``(B, 1, L)`` or ``(B, 1, 1, L)``, to broadcast over ``x``."""
+    if mask.shape[1] != x.shape[-1]:
+        raise ValueError(
+            f"valid: expected a mask over {x.shape[-1]} positions (the last axis of the map), "
+            f"got one over {mask.shape[1]}"
+        )
+    return mask.view(mask.shape[0], *[1] * (x.dim() - 2), mask.shape[1])

@@ -1,0 +1,1 @@
+"""Whole networks: from a batch to the feature maps of every stage."""

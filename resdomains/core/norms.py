@@ -1,0 +1,178 @@
+"""Normalisations over the channels of ``(B, C, H, W)``, counting valid positions only."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from resdomains.core.masks import Valid, everything, group_norm, moments
+from resdomains.core.memory import recomputing
+from resdomains.core.parts import Part
+
+
+class Norm(Part):
+    """A normalisation of ``channels``; networks take a factory ``Callable[[int], Norm]``.
+
+    ``normalises`` is False for the absent norm: its input comes back as it is, and the convolution
+    before it keeps a bias.
+    """
+
+    normalises: ClassVar[bool] = True
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.channels = channels
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def silence(self) -> bool:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        return True
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, eps={self.eps}"
+
+
+class BatchNorm(Norm):
+    """``weight (x - mean) / sqrt(var + eps) + bias`` per channel (Ioffe & Szegedy 2015).
+
+    In training, mean and variance are those of the batch's valid positions; in eval, running ones:
+    ``running = (1 - momentum) running + momentum batch``, the variance unbiased.
+
+    Raises:
+        ValueError: a training batch has a single valid value per channel, so no variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(channels, eps)
+        self.momentum = momentum
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        if not self.training:
+            return self._apply_norm(x, self.running_mean, self.running_var)
+        # A recomputed forward pass must not count its batch a second time. Momentum 0 rather than
+        # no statistics at all: the saved tensors stay the same ones, also when compiled.
+        momentum = 0.0 if recomputing() else self.momentum
+        if momentum:
+            self.num_batches_tracked.add_(1)
+        if everything(valid) and self._alone():
+            return F.batch_norm(
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                True,
+                momentum,
+                self.eps,
+            )
+        mean, variance, count = moments(x, valid, self._total)
+        with torch.no_grad():
+            unbiased = variance * count / (count - 1).clamp_min(1)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return (x * _channelwise(scale) + _channelwise(shift)).to(x.dtype)
+
+    def _apply_norm(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+
+    def _alone(self) -> bool:
+        """Whether this process's batch is the whole batch."""
+        return True
+
+    def _total(self, value: Tensor) -> Tensor:
+        """``value`` added over the processes that share the batch."""
+        return value
+
+
+class SynchronisedBatchNorm(BatchNorm):
+    """Batch normalisation over the batches of all processes, on CPU (gloo) and GPU (nccl) alike.
+
+    Stands in for ``torch.nn.SyncBatchNorm``, which refuses CPU tensors and knows no masks.
+    """
+
+    def _alone(self) -> bool:
+        return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+
+    def _total(self, value: Tensor) -> Tensor:
+        if self._alone():
+            return value
+        total: Tensor = all_reduce(value)  # torch's all_reduce that gradients pass through
+        return total
+
+
+class GroupNorm(Norm):
+    """Normalises each item over groups of channels and its valid positions (Wu & He 2018).
+
+    Raises:
+        ValueError: ``channels`` is not a multiple of ``channels_per_group``.
+    """
+
+    def __init__(self, channels: int, channels_per_group: int = 16, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps)
+        if channels_per_group < 1 or channels % channels_per_group:
+            raise ValueError(
+                f"GroupNorm: channels_per_group={channels_per_group} does not divide {channels} "
+                f"channels; pass a divisor such as {_nearest_divisor(channels, channels_per_group)}"
+            )
+        self.groups = channels // channels_per_group
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        return group_norm(x, valid, self.groups, self.weight, self.bias, self.eps)
+
+
+class LayerNorm(Norm):
+    """Normalises the channels of each position by itself (Ba et al. 2016, as in ConvNeXt)."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__(channels, eps)
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        y = F.layer_norm(x.movedim(1, -1), (self.channels,), self.weight, self.bias, self.eps)
+        return y.movedim(-1, 1)
+
+
+class NoNorm(Norm):
+    """Returns its input and has no parameters."""
+
+    normalises: ClassVar[bool] = False
+
+    def __init__(self, channels: int) -> None:
+        Part.__init__(self)
+        self.channels = channels
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        return x
+
+    def silence(self) -> bool:
+        return False
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
+
+
+def _channelwise(vector: Tensor) -> Tensor:
+    return vector.view(1, -1, 1, 1)
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    return min(divisors, key=lambda d: (abs(d - wanted), d))

@@ -1,0 +1,98 @@
+"""What stands inside a block: modules called ``(x, valid)``."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
+
+from resdomains.core.masks import Valid, refuse
+
+
+class Part(nn.Module):
+    """A module called ``(x, valid)`` that knows what it does to the valid positions."""
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        """Maps ``x`` to an output whose valid positions are ``advance(valid)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, valid)")
+
+    def advance(self, valid: Valid | None) -> Valid | None:
+        """The valid positions of the output; the same ones unless the part strides or pools."""
+        return valid
+
+    def silence(self) -> bool:
+        """Zeroes the weights so that the output starts at zero; False if there are none to zero."""
+        return False
+
+
+class Chain(Part):
+    """Named parts one after another, ``Chain(conv1=..., norm1=...)``; plain modules are adapted."""
+
+    def __init__(self, **parts: nn.Module) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, adapt(part))
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        for part in self._modules.values():
+            x = part(x, valid)  # type: ignore[misc]  # adapt() let in nothing but parts
+            valid = part.advance(valid)  # type: ignore[union-attr, operator]
+        return x
+
+    def advance(self, valid: Valid | None) -> Valid | None:
+        for part in self.parts():
+            valid = part.advance(valid)
+        return valid
+
+    def silence(self) -> bool:
+        return any(part.silence() for part in reversed(self.parts()))
+
+    def parts(self) -> list[Part]:
+        """The parts in order."""
+        return [part for part in self.children() if isinstance(part, Part)]
+
+
+class Positionwise(Part):
+    """A plain ``nn.Module`` called with ``x`` alone.
+
+    Right for modules that treat every position by itself. Those known to mix positions are refused
+    as soon as lengths are given.
+
+    Raises:
+        TypeError: lengths are given and the module holds a convolution, a pool or a normalisation
+            over positions.
+    """
+
+    _MIXING = (
+        _ConvNd,
+        _AvgPoolNd,
+        _MaxPoolNd,
+        _AdaptiveAvgPoolNd,
+        _NormBase,
+        nn.GroupNorm,
+    )
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        mixing = (type(m).__name__ for m in module.modules() if isinstance(m, self._MIXING))
+        self._mixes = next(mixing, "")
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        if self._mixes:
+            refuse(valid, self._mixes, "its counterpart in resdomains.core")
+        y: Tensor = self.module(x)
+        return y
+
+
+class Bare(Part):
+    """Returns its input; stands where a part is absent."""
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        return x
+
+
+def adapt(module: nn.Module) -> Part:
+    """``module`` itself if it is called ``(x, valid)``, else wrapped once."""
+    return module if isinstance(module, Part) else Positionwise(module)
