@@ -67,7 +67,8 @@ class Conv(nn.Conv2d, Part):
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         if self._mixes:
             x = hide(x, valid)
-        return self._conv_forward(x, self.weight, self.bias)
+        y: Tensor = self._conv_forward(x, self.weight, self.bias)
+        return y
 
     def advance(self, valid: Valid | None) -> Valid | None:
         # nn.Conv2d types padding as str | tuple; __init__ above passes a tuple.

@@ -5,34 +5,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from resdomains.core.masks import Valid
 
-Block = TypeVar("Block", bound=Callable[..., Tensor])
-Run = Callable[[Sequence[Block], Tensor, Valid | None], Tensor]
+Blocks = Sequence[nn.Module]
+Run = Callable[[Blocks, Tensor, Valid | None], Tensor]
 
 
 class Memory(ABC):
     """Runs blocks and decides what stays in memory until the backward pass."""
 
     @abstractmethod
-    def run(
-        self, run: Run[Block], blocks: Sequence[Block], x: Tensor, valid: Valid | None
-    ) -> Tensor:
+    def run(self, run: Run, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
         """The same values as ``run(blocks, x, valid)``."""
 
 
 class Store(Memory):
     """Keeps every activation: fastest, and what plain PyTorch does."""
 
-    def run(
-        self, run: Run[Block], blocks: Sequence[Block], x: Tensor, valid: Valid | None
-    ) -> Tensor:
+    def run(self, run: Run, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
         return run(blocks, x, valid)
 
 
@@ -51,9 +46,7 @@ class Recompute(Memory):
             raise ValueError(f"every: expected at least 1 block, got {every}")
         self.every = every
 
-    def run(
-        self, run: Run[Block], blocks: Sequence[Block], x: Tensor, valid: Valid | None
-    ) -> Tensor:
+    def run(self, run: Run, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
         if not torch.is_grad_enabled():
             return run(blocks, x, valid)
         for start in range(0, len(blocks), self.every):

@@ -170,7 +170,7 @@ class LayerScale(Merge):
 
 
 class DropPath(Merge):
-    """Stochastic depth: ``y = merge(s, k b / (1 - p))``, where ``k`` is 0 with chance ``p``, else 1.
+    """Stochastic depth: ``y = merge(s, k b / (1 - p))``, ``k`` being 0 with chance ``p``.
 
     ``k`` is drawn per item and in training only; the expected result is ``merge(s, b)`` for merges
     linear in ``b``. With ``linear`` the chance grows with depth, ``p (index + 1) / depth``
@@ -250,7 +250,7 @@ class DeepNorm(Merge):
     def initialise(self, branch: Part) -> None:
         for module in branch.modules():
             if isinstance(module, nn.Conv2d | nn.Linear) or _normalises(module):
-                module.weight.mul_(self.gain)  # type: ignore[operator, union-attr]
+                module.weight.mul_(self.gain)  # type: ignore[operator]
 
 
 def _normalises(module: nn.Module) -> bool:

@@ -115,7 +115,8 @@ class SynchronisedBatchNorm(BatchNorm):
     def _total(self, value: Tensor) -> Tensor:
         if self._alone():
             return value
-        total: Tensor = all_reduce(value)  # torch's all_reduce that gradients pass through
+        # Of torch's two, this is the all_reduce that gradients pass through.
+        total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
         return total
 
 

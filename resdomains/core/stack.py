@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
 from resdomains.core.masks import Valid
-from resdomains.core.memory import Memory, Store
+from resdomains.core.memory import Blocks, Memory, Store
 from resdomains.core.residual import Residual
 
 
@@ -16,14 +16,14 @@ class Coupling(ABC):
     """What a run of blocks computes; how activations are kept is the memory's matter."""
 
     @abstractmethod
-    def run(self, blocks: Sequence[Residual], x: Tensor, valid: Valid | None) -> Tensor:
+    def run(self, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
         """The output of ``blocks`` on ``x``."""
 
 
 class Plain(Coupling):
     """Each block reads the one before it."""
 
-    def run(self, blocks: Sequence[Residual], x: Tensor, valid: Valid | None) -> Tensor:
+    def run(self, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
         for block in blocks:
             x = block(x, valid)
         return x
@@ -55,4 +55,4 @@ class Stack(nn.Module):
                 )
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
-        return self.memory.run(self.coupling.run, self.blocks, x, valid)
+        return self.memory.run(self.coupling.run, list(self.blocks), x, valid)

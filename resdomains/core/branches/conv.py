@@ -7,7 +7,6 @@ A network takes a factory ``Callable[[Place], Branch]``. Branches map ``(B, in_c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from torch import nn
 
@@ -20,15 +19,31 @@ Attention = Callable[[int], ChannelAttention]
 
 
 class Branch(Chain):
-    """The contract of a convolutional branch.
-
-    ``layers`` counts the weighted layers on its way; ``after`` follows each sum and ``finish`` ends
-    each stage, unless the network is told otherwise.
-    """
+    """The contract of a convolutional branch; ``layers`` counts the weighted layers on its way."""
 
     layers: int
-    after: ClassVar[Callable[[Place], After]] = Activated
-    finish: ClassVar[Callable[[Place], After]] = Nothing
+
+    def after(self, place: Place) -> After:
+        """What follows the sum, unless the network is told otherwise."""
+        return Activated(place)
+
+    def finish(self, place: Place) -> After:
+        """What ends a stage of such blocks."""
+        return Nothing(place)
+
+
+class PreActivation(Branch):
+    """The contract of a branch that normalises and activates before it convolves (He et al. 2016).
+
+    The first norm and activation of a stage stand before the split into shortcut and branch, as in
+    the paper: the stem and the end of each stage have them, and nothing follows a sum.
+    """
+
+    def after(self, place: Place) -> After:
+        return Nothing(place)
+
+    def finish(self, place: Place) -> After:
+        return NormActivated(place)
 
 
 class Basic(Branch):
@@ -113,16 +128,10 @@ class Bottleneck(Branch):
         )
 
 
-class PreActivationBasic(Branch):
-    """``conv(act(norm(conv(act(norm(x))))))`` (He et al. 2016).
-
-    The first norm and activation of a stage stand before the split into shortcut and branch, as
-    in the paper: the stem and the end of each stage have them.
-    """
+class PreActivationBasic(PreActivation):
+    """``conv(act(norm(conv(act(norm(x))))))`` (He et al. 2016)."""
 
     layers = 2
-    after = Nothing
-    finish = NormActivated
 
     def __init__(
         self,
@@ -150,18 +159,16 @@ class PreActivationBasic(Branch):
         )
 
 
-class PreActivationBottleneck(Branch):
+class PreActivationBottleneck(PreActivation):
     """The bottleneck with norm and activation before each convolution (He et al. 2016).
 
-    Widths as in ``Bottleneck``; the first norm and activation as in ``PreActivationBasic``.
+    Widths as in ``Bottleneck``.
 
     Raises:
         ValueError: the inner width is not a whole number.
     """
 
     layers = 3
-    after = Nothing
-    finish = NormActivated
 
     def __init__(
         self,

@@ -20,8 +20,10 @@ from resdomains.core.parts import Part
 from resdomains.core.place import Place, Site
 from resdomains.core.residual import Residual
 from resdomains.core.shortcuts import Identity, Projection, Shortcut
-from resdomains.core.stack import Stack
+from resdomains.core.stack import Plain, Stack
 from resdomains.core.stems import SmallImageStem, Stem
+
+_PLAIN = Plain()
 
 
 class Stage(nn.Module):
@@ -38,7 +40,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> tuple[Tensor, Valid | None]:
         for block in self.transition:
-            x = self.stack.memory.run(_run_one, [block], x, valid)
+            x = self.stack.memory.run(_PLAIN.run, [block], x, valid)
             valid = block.advance(valid)  # type: ignore[operator]  # a Residual
         return self.finish(self.stack(x, valid), valid), valid
 
@@ -214,13 +216,8 @@ def _residual(
         branch,
         Identity(place) if passes else shortcut(place),
         merge,
-        (branch.after if after is None else after)(place),
+        branch.after(place) if after is None else after(place),
     )
-
-
-def _run_one(blocks: Sequence[Residual], x: Tensor, valid: Valid | None) -> Tensor:
-    y: Tensor = blocks[0](x, valid)
-    return y
 
 
 def _check_stages(**lists: Sequence[int]) -> None:
