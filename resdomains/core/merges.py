@@ -242,7 +242,7 @@ class DeepNorm(Merge):
         raise ValueError(
             f"merge=DeepNorm needs a norm after the sum: it multiplies the shortcut by "
             f"{self.scale:.3g} in every block, so without one the signal grows without bound. "
-            f"Got after={type(after).__name__}; pass after=NormActivated (or a norm), or use Add, "
+            f"Got after={type(after).__name__}; pass after=NormActivated, or use Add, "
             f"ReZero or LayerScale"
         )
 

@@ -1,0 +1,133 @@
+"""Where weights come from: a file, or a name that the library's own loader knows."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from resdomains.core.heads import PooledHead
+from resdomains.core.networks.resnet import ResNet
+from resdomains.interop.loading import Loaded, load_state
+
+_FILES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+class Weights(ABC):
+    """Pretrained weights of one library.
+
+    ``source`` is a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin``, read with
+    ``weights_only=True``, so that no code in it runs) or a name for the library's own loader.
+    """
+
+    library: ClassVar[str]
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    @abstractmethod
+    def fetch(self, name: str) -> Mapping[str, Tensor]:
+        """The state that the library has under ``name``.
+
+        Raises:
+            ImportError: the library is not installed; the message says what to install.
+        """
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The library's state, under its own keys.
+
+        Raises:
+            FileNotFoundError: ``source`` names a file that is not there.
+            ValueError: the file holds something else than tensors by name.
+        """
+        path = Path(self.source).expanduser()
+        return read_state(path) if path.suffix in _FILES else self.fetch(self.source)
+
+    def load(self, network: ResNet, head: PooledHead | None = None) -> Loaded:
+        """Fills ``network``, and ``head`` where the number of classes agrees.
+
+        Raises:
+            ValueError: the weights do not fit; nothing has been changed then.
+        """
+        return load_state(network, self.state(), self.library, head)
+
+
+class Torchvision(Weights):
+    """torchvision: ``resnet50`` (its default weights) or ``ResNet50_Weights.IMAGENET1K_V2``."""
+
+    library = "torchvision"
+
+    def fetch(self, name: str) -> Mapping[str, Tensor]:
+        models = _library("torchvision.models", "pip install 'resdomains[vision]'")
+        weights = models.get_weight(name) if "." in name else models.get_model_weights(name).DEFAULT
+        state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, progress=False)
+        return state
+
+
+class Timm(Weights):
+    """timm: any name it has weights for, as ``resnet50d.ra2_in1k`` or ``hf_hub:owner/name``."""
+
+    library = "timm"
+
+    def fetch(self, name: str) -> Mapping[str, Tensor]:
+        timm = _library("timm", "pip install timm")
+        state: Mapping[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        return state
+
+
+class HuggingFace(Weights):
+    """Hugging Face transformers: a local folder or a hub id, such as ``microsoft/resnet-50``."""
+
+    library = "huggingface"
+
+    def fetch(self, name: str) -> Mapping[str, Tensor]:
+        transformers = _library("transformers", "pip install 'resdomains[text]'")
+        model, info = transformers.ResNetForImageClassification.from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True
+        )
+        # A folder without a classifier gets a random one there, which is nothing to load.
+        absent = set(info["missing_keys"])
+        return {key: value for key, value in model.state_dict().items() if key not in absent}
+
+
+def read_state(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a file by name; a training checkpoint's are under ``state_dict`` or ``model``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds something else, or code.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"source: there is no file {path}")
+    if path.suffix == ".safetensors":
+        safetensors = _library("safetensors.torch", "pip install safetensors")
+        content: Any = safetensors.load_file(path)
+    else:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"source: {path} holds more than tensors, and loading it could run its code; save "
+                f"the state_dict alone, better as .safetensors"
+            ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(
+            f"source: {path} should hold tensors by name, but holds {type(content).__name__}"
+        )
+    return content
+
+
+def _library(name: str, install: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{name.partition('.')[0]} is needed here: {install}") from error
