@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from resdomains.training import schema
@@ -167,3 +168,30 @@ class SaveOnInterrupt(Callback):
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
         if stopped and trainer.world_size == 1 and trainer.global_step > 0 and trainer.state.fn == "fit":
             trainer.save_checkpoint(self.path)
+
+
+class Checkpoints(ModelCheckpoint):
+    """Keep `last.ckpt`, and `best.ckpt` by `val/score`.
+
+    A run that goes on from a checkpoint has a folder of its own, and still competes with the best of the run before.
+
+    Args:
+        folder: Where they go.
+        validated: Whether there is a validation score; without one, `best.ckpt` is the newest.
+    """
+
+    def __init__(self, folder: Path, validated: bool) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=schema.VAL_SCORE if validated else None,
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+            # A resumed epoch may end without a validation, and then has no score to monitor.
+            save_on_train_epoch_end=not validated,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best score and its file, which Lightning forgets when the folder is another."""
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})

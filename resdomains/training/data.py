@@ -1,17 +1,17 @@
 """What every data module has: splits, sharded batches that can be resumed, and loaders built in one place."""
 
+import itertools
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, default_collate
-from torchdata.stateful_dataloader import StatefulDataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from resdomains.training.schema import Split
 
@@ -30,8 +30,37 @@ class BadSample(ValueError):
         self.reason = reason
 
 
-class ShardedBatches(Sampler[list[int]]):
-    """One process's share of a split's batches.
+class Batches(Sampler[list[int]], ABC):
+    """One process's batches of a split, in an order that an epoch fixes, from any position on."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.start = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Yield all batches of an epoch."""
+
+    @property
+    def sampler(self) -> "Batches":
+        """Itself: Lightning calls `set_epoch` on a batch sampler's `sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the given epoch; a resumed position holds for its own epoch only."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return itertools.islice(self.batches(self.epoch), self.start, None)
+
+
+class ShardedBatches(Batches):
+    """Batches of equal size.
 
     In training, each epoch shuffles the whole split by (seed, epoch), cuts it into global batches of `batch_size` and
     gives each process its slice of every one: the processes together see just what a single process would. In
@@ -63,6 +92,7 @@ class ShardedBatches(Sampler[list[int]]):
         multiple: int = 1,
         weights: Tensor | None = None,
     ) -> None:
+        super().__init__()
         if batch_size % world:
             raise ValueError(
                 f"batch_size counts samples over all processes and must be a multiple of their number, "
@@ -77,19 +107,6 @@ class ShardedBatches(Sampler[list[int]]):
         self.length, self.batch_size, self.rank, self.world = length, batch_size, rank, world
         self.shuffle, self.seed, self.weights = shuffle, seed, weights
         self.multiple = multiple if length // batch_size >= multiple else 1
-        self.epoch = 0
-        self.start = 0
-        self.given = 0
-
-    @property
-    def sampler(self) -> "ShardedBatches":
-        """Itself: Lightning calls `set_epoch` on a batch sampler's `sampler`."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the given epoch; a resumed position holds for its own epoch only."""
-        if epoch != self.epoch:
-            self.epoch, self.start = epoch, 0
 
     def __len__(self) -> int:
         if self.shuffle:
@@ -97,35 +114,49 @@ class ShardedBatches(Sampler[list[int]]):
         share = self.batch_size // self.world
         return -(-len(range(self.rank, self.length, self.world)) // share)
 
-    def _order(self) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+    def _shuffled(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         if self.weights is not None:
             return torch.multinomial(self.weights, self.length, replacement=True, generator=generator)
         return torch.randperm(self.length, generator=generator)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Yield this process's slices of the epoch's global batches, or its share of an evaluated split."""
         share = self.batch_size // self.world
         if self.shuffle:
-            order = self._order()
+            order, step, offset = self._shuffled(epoch), self.batch_size, self.rank * share
         else:
-            order = torch.arange(self.rank, self.length, self.world)
-        first, self.start = self.start, 0
-        self.given = first
-        for batch in range(first, len(self)):
-            if self.shuffle:
-                begin = batch * self.batch_size + self.rank * share
-            else:
-                begin = batch * share
-            self.given = batch + 1
+            order, step, offset = torch.arange(self.rank, self.length, self.world), share, 0
+        for batch in range(len(self)):
+            begin = batch * step + offset
             yield order[begin : begin + share].tolist()
 
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader that Lightning saves and restores in the middle of an epoch.
+
+    It counts the batches that it handed out, whatever its workers have read ahead; the order is the batch sampler's.
+    (torchdata's StatefulDataLoader does the same in general, but lost the position of an epoch's last batch with
+    persistent workers.)
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # an iterator is all that Lightning asks for
+        batches = cast(Batches, self.batch_sampler)
+        self._epoch, self._given = batches.epoch, batches.start
+        loaded = super().__iter__()
+        batches.start = 0
+        for batch in loaded:
+            self._given += 1
+            yield batch
+
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches were given out."""
-        return {"epoch": self.epoch, "batch": self.given}
+        """Return the epoch and how many of its batches were handed out."""
+        return {"epoch": self._epoch, "batch": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that `state_dict` counted."""
-        self.epoch, self.start = state["epoch"], state["batch"]
+        """Begin the next iteration where `state_dict` was taken."""
+        batches = cast(Batches, self.batch_sampler)
+        batches.epoch, batches.start = state["epoch"], state["batch"]
 
 
 class DataModule(LightningDataModule, ABC):
@@ -180,7 +211,7 @@ class DataModule(LightningDataModule, ABC):
         """Return (N,) weights to draw training samples by, or None to shuffle."""
         return None
 
-    def batch_sampler(self, split: Split, rank: int, world: int) -> Sampler[list[int]]:
+    def batch_sampler(self, split: Split, rank: int, world: int) -> Batches:
         """Return this process's batches of a split."""
         train = split == "train"
         return ShardedBatches(
@@ -227,9 +258,9 @@ class DataModule(LightningDataModule, ABC):
         """Prepare the data in this process."""
         self.ready()
 
-    def _loader(self, split: Split) -> StatefulDataLoader[Any]:
+    def _loader(self, split: Split) -> ResumableLoader:
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return StatefulDataLoader(
+        return ResumableLoader(
             self.ready_dataset(split),
             batch_sampler=self.batch_sampler(split, rank, world),
             num_workers=self.num_workers,
@@ -238,15 +269,15 @@ class DataModule(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
         )
 
-    def train_dataloader(self) -> StatefulDataLoader[Any]:
+    def train_dataloader(self) -> ResumableLoader:
         """Return the training batches of this process."""
         return self._loader("train")
 
-    def val_dataloader(self) -> StatefulDataLoader[Any] | Sequence[Any]:
+    def val_dataloader(self) -> ResumableLoader | Sequence[Any]:
         """Return the validation batches of this process; none if the data have no such split."""
         return self._loader("val") if self.has("val") else []
 
-    def test_dataloader(self) -> StatefulDataLoader[Any]:
+    def test_dataloader(self) -> ResumableLoader:
         """Return the test batches of this process."""
         return self._loader("test")
 

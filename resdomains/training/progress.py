@@ -1,9 +1,8 @@
 """The terminal's view of a run: one bar for the whole of it."""
 
-import math
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from resdomains.training import schema
 from resdomains.training.callbacks import StepLog
+from resdomains.training.task import Task
 
 
 class RunProgress(ProgressBar):
@@ -54,7 +54,7 @@ class RunProgress(ProgressBar):
         """Open the bar."""
         if not self._enabled or not self._console.is_terminal:
             return
-        steps = trainer.estimated_stepping_batches
+        steps = cast(Task, pl_module).total_steps() if trainer.max_epochs != -1 or trainer.max_steps != -1 else None
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -68,7 +68,7 @@ class RunProgress(ProgressBar):
         )
         self._bar = self._progress.add_task(
             self._epoch(trainer),
-            total=None if math.isinf(steps) else steps,
+            total=steps,
             completed=trainer.global_step,
             text="",
         )

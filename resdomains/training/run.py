@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from resdomains.training import schema
-from resdomains.training.callbacks import Pictures, SaveOnInterrupt, StepLog
+from resdomains.training.callbacks import Checkpoints, Pictures, SaveOnInterrupt, StepLog
 from resdomains.training.progress import RunProgress
 from resdomains.training.task import Task
 
@@ -169,14 +168,7 @@ class Run:
         return [
             StepLog(),
             RunProgress(),
-            ModelCheckpoint(
-                dirpath=self.checkpoints,
-                filename="best",
-                monitor=schema.VAL_SCORE if validated else None,
-                mode="max",
-                save_last=True,
-                enable_version_counter=False,
-            ),
+            Checkpoints(self.checkpoints, validated),
             SaveOnInterrupt(self.last_checkpoint),
             Pictures(self.pictures, self.metrics),
         ]

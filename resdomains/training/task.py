@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics import Metric
 
 from resdomains.training import schema
-from resdomains.training.optimization import Optimization
+from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.schema import Split
 
 if TYPE_CHECKING:
@@ -147,11 +147,33 @@ class Task(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its per-step schedule."""
         optimizer = self.optimization.build(self, "backbone", self.blocks())
-        steps = int(self.trainer.estimated_stepping_batches)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.optimization.scheduler(optimizer, steps), "interval": "step"},
-        }
+        scheduler = self.optimization.scheduler(optimizer, self.total_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Return the optimizer steps of the whole run.
+
+        Lightning's own estimate loads the training data before a resumed run's position is restored, and so loses it.
+
+        Raises:
+            ValueError: If the run has no end and the schedule needs one.
+        """
+        trainer = self.trainer
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set by `fit(datamodule=...)`
+        ends = [trainer.max_steps] if trainer.max_steps >= 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            batches = len(data.batch_sampler("train", trainer.global_rank, trainer.world_size))
+            limit = trainer.limit_train_batches
+            batches = min(limit, batches) if isinstance(limit, int) else int(batches * limit)
+            ends.append(-(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs)
+        if ends:
+            return min(ends)
+        if isinstance(self.optimization.schedule, Constant) and not self.optimization.schedule.warmup:
+            return 1
+        raise ValueError(
+            f"the schedule {type(self.optimization.schedule).__name__} needs to know when training ends: "
+            "set --trainer.max_epochs or --trainer.max_steps, or take the schedule Constant"
+        )
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Run one step; on the first, count its floating-point operations."""

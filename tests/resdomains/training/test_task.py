@@ -1,0 +1,230 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from resdomains.training import (
+    BadCheckpoint,
+    Optimization,
+    Run,
+    RunOptions,
+    Task,
+    TrainingDiverged,
+    WandbOptions,
+    load_task,
+    read_checkpoint,
+    run_facts,
+    schema,
+)
+from tests.resdomains.training.toy import Clouds, Linear, Side
+
+
+def fit(
+    root: Path, data: Clouds, epochs: int = 2, mode: Any = "disabled", resume: Path | None = None, **trainer: Any
+) -> tuple[Side, Run]:
+    pl.seed_everything(0, verbose=False)
+    task = Side(backbone=Linear(), spec=data.spec, optimization=Optimization(lr=0.1))
+    run = Run.create(RunOptions(root, wandb=WandbOptions(mode=mode)), "side", "clouds")
+    loggers = run.loggers(run_facts(task, run, "Clouds", 0, 1), list(task.build_metrics()))
+    callbacks = [c for c in run.callbacks(data.has("val")) if type(c).__name__ != "RunProgress"]
+    options: dict[str, Any] = {"log_every_n_steps": 2, "enable_progress_bar": False, **trainer}
+    pl.Trainer(
+        max_epochs=epochs,
+        logger=loggers,
+        callbacks=callbacks + options.pop("callbacks", []),
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        **options,
+    ).fit(task, data, ckpt_path=resume, weights_only=True)
+    return task, run
+
+
+def rows(run: Run) -> list[dict[str, float]]:
+    with run.metrics.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def test_every_run_logs_the_schema(tmp_path: Path) -> None:
+    task, run = fit(tmp_path, Clouds())
+    seen = {name for row in rows(run) for name in row}
+    expected = {schema.TRAIN_LOSS, schema.VAL_LOSS, schema.VAL_SCORE, schema.VAL_SKILL, "val/top1"}
+    assert expected | set(schema.PROGRESS) | set(schema.PERF) <= seen
+    assert rows(run)[-1][schema.SAMPLES] == task.samples_seen == 80
+    assert task.flops_per_sample == 3 * 2 * 4 * 2
+    assert (run.pictures / "learning_curves.png").stat().st_size > 5000
+
+
+def test_logged_values_are_those_of_the_whole_split(tmp_path: Path) -> None:
+    data = Clouds()
+    task, run = fit(tmp_path, data)
+    dataset: Any = data.ready_dataset("val")
+    points, targets, _ = dataset.tensors
+    logits = task.backbone(points)
+    last = next(row for row in reversed(rows(run)) if schema.VAL_LOSS in row)
+    assert last[schema.VAL_LOSS] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), rel=1e-5)
+    top1 = (logits.argmax(1) == targets).float().mean().item()
+    assert last[schema.VAL_SCORE] == pytest.approx(top1)
+    assert last[schema.VAL_SKILL] == pytest.approx((top1 - 0.5) / 0.5)
+
+
+def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
+    whole, _ = fit(tmp_path, Clouds(batch_size=8))
+    parts, _ = fit(tmp_path, Clouds(batch_size=4), accumulate_grad_batches=2)
+    for one, two in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
+    assert whole.samples_seen == parts.samples_seen
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("at", [3, 5, 7, 10])
+def test_stopped_run_goes_on_exactly(tmp_path: Path, at: int, workers: int) -> None:
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == at:
+                trainer.save_checkpoint(tmp_path / "stop.ckpt")
+                raise KeyError("stop")
+
+    def run(**options: Any) -> tuple[Side, Run]:
+        return fit(tmp_path, Clouds(num_workers=workers), epochs=3, log_every_n_steps=1, **options)
+
+    whole, uninterrupted = run()
+    with pytest.raises(KeyError):
+        run(callbacks=[Stop()])
+    resumed, rest = run(resume=tmp_path / "stop.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    losses = {row["step"]: row[schema.TRAIN_LOSS] for row in rows(uninterrupted) if schema.TRAIN_LOSS in row}
+    again = {row["step"]: row[schema.TRAIN_LOSS] for row in rows(rest) if schema.TRAIN_LOSS in row}
+    assert again == {step: loss for step, loss in losses.items() if step > at}
+
+
+def test_resumed_run_competes_with_the_best_of_the_run_before(tmp_path: Path) -> None:
+    _, run = fit(tmp_path, Clouds(), epochs=2)
+    best = read_checkpoint(run.checkpoints / "best.ckpt")
+    _, rest = fit(tmp_path, Clouds(), epochs=3, resume=run.last_checkpoint)
+    (state,) = (v for k, v in read_checkpoint(rest.last_checkpoint)["callbacks"].items() if "Checkpoints" in k)
+    (before,) = (v for k, v in best["callbacks"].items() if "Checkpoints" in k)
+    assert state["best_model_score"] >= before["best_model_score"]
+    assert Path(state["best_model_path"]).is_file()
+
+
+def test_loss_that_is_no_number_stops_the_run_and_says_what_to_try(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"became nan at step \d \(epoch 0\).*Lower --model.optimization.lr"):
+        fit(tmp_path, Clouds(poison=True))
+
+
+def test_data_without_validation_train_and_keep_the_last_state(tmp_path: Path) -> None:
+    _, run = fit(tmp_path, Clouds(val=0), limit_val_batches=0)
+    assert run.last_checkpoint.is_file()
+    assert not any(schema.VAL_SCORE in row for row in rows(run))
+
+
+def test_endless_run_needs_a_schedule_without_end(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="WarmupCosine needs to know when training ends: set --trainer.max_epochs"):
+        fit(tmp_path, Clouds(), epochs=-1)
+
+
+def test_task_must_take_what_the_launcher_gives() -> None:
+    with pytest.raises(TypeError, match=r"Bad.__init__ must take the keyword-only argument 'spec'"):
+
+        class Bad(Side):
+            def __init__(self, *, backbone: nn.Module, optimization: Optimization | None = None) -> None:
+                super().__init__(backbone=backbone, spec={}, optimization=optimization)
+
+
+@pytest.mark.parametrize(("score", "chance", "skill"), [(0.1, 0.1, 0.0), (1.0, 0.1, 1.0), (0.55, 0.1, 0.5)])
+def test_skill_is_zero_at_chance_and_one_at_best(score: float, chance: float, skill: float) -> None:
+    assert schema.skill(score, chance) == pytest.approx(skill)
+
+
+def test_skill_without_chance_is_not_a_number() -> None:
+    assert math.isnan(schema.skill(0.5, None))
+
+
+RECIPE = {
+    "model": {
+        "class_path": "tests.resdomains.training.toy.Side",
+        "init_args": {"backbone": {"class_path": "tests.resdomains.training.toy.Linear", "init_args": {}}},
+    }
+}
+
+
+def test_checkpoint_of_a_python_run_says_that_it_holds_no_recipe(tmp_path: Path) -> None:
+    _, run = fit(tmp_path, Clouds())
+    with pytest.raises(BadCheckpoint, match="holds no recipe, because its run was built in Python"):
+        load_task(run.last_checkpoint)
+
+
+def test_pickled_code_in_a_checkpoint_is_refused_and_never_runs(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"resdomains": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
+    with pytest.raises(BadCheckpoint, match=r"evil.ckpt: refused, because it is not a plain checkpoint"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_that_are_no_checkpoints_are_refused_by_name(tmp_path: Path) -> None:
+    _, run = fit(tmp_path, Clouds())
+    whole = run.last_checkpoint.read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.ckpt").write_text("hello")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    for name, message in {
+        "half.ckpt": "damaged",
+        "text.ckpt": "refused|damaged",
+        "other.ckpt": "not a checkpoint of resdomains",
+        "none.ckpt": "no such checkpoint file",
+    }.items():
+        with pytest.raises(BadCheckpoint, match=rf"{name}: .*({message})"):
+            read_checkpoint(tmp_path / name)
+
+
+def test_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
+    task = Side(backbone=Linear(), spec={"classes": ["a", "b"]})
+    task.recipe = {"model": {"class_path": "audio.Tagging"}}
+    checkpoint: dict[str, Any] = {}
+    task.on_save_checkpoint(checkpoint)
+    other: Task = Side(backbone=Linear(), spec={"classes": ["a", "b"]})
+    other.recipe = RECIPE
+    with pytest.raises(ValueError, match=r"the checkpoint holds a audio.Tagging, this run trains a .*Side"):
+        other.on_load_checkpoint(checkpoint)
+
+
+def test_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    folders = {Run.create(RunOptions(tmp_path), "a", "b").folder for _ in range(3)}
+    assert len(folders) == 3
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_offline_run_holds_the_schema_by_exact_names(tmp_path: Path) -> None:
+    import wandb
+
+    _, run = fit(tmp_path, Clouds(), mode="offline")
+    wandb.finish()
+    (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
+    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+    records = [json.loads(line) for line in output.splitlines()]
+    text = json.dumps(records)
+    defined = {
+        record["metric"]["name"]: record["metric"].get("step_metric") or record["metric"].get("stepMetric")
+        for record in (r.get("record", r) for r in records)
+        if "metric" in record
+    }
+    assert defined[schema.VAL_SCORE] == schema.SAMPLES
+    assert not any("*" in name for name in defined)
+    for name in (schema.TRAIN_LOSS, schema.VAL_SKILL, *schema.PROGRESS, *schema.PERF, "media/learning_curves"):
+        assert name in text
+    for fact in ("parameters", "merge", "world_size", "commit"):
+        assert fact in text
