@@ -80,8 +80,8 @@ def imports_in(node: ast.AST, package: list[str], on_load: bool = True) -> Itera
             for alias in child.names:
                 name = base if alias.name == "*" else [*base, alias.name]
                 yield Import(".".join(name), child.lineno, on_load)
-        elif isinstance(child, ast.Call) and (name := constant_import(child)):
-            yield Import(name, child.lineno, on_load)
+        elif isinstance(child, ast.Call) and (target := constant_import(child)):
+            yield Import(target, child.lineno, on_load)
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             for part in child.body:
                 yield from imports_in(ast.Module([part], []), package, on_load=False)

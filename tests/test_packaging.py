@@ -146,7 +146,7 @@ def test_installed_command_runs(
 
 def pins() -> dict[str, Version]:
     """The version of each package in constraints.txt, where every line is `name==version`."""
-    found = {}
+    found: dict[str, Version] = {}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             name, version = re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups()  # type: ignore[union-attr]
