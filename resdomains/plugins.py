@@ -5,7 +5,6 @@ it, so that a listing is instant whatever that package's `__init__` imports.
 """
 
 import difflib
-import importlib.machinery
 import importlib.util
 import re
 import traceback
@@ -206,22 +205,27 @@ def config_folder(plugin: TaskPlugin) -> Path | None:
 
 def package_folder(name: str) -> Path | None:
     """The folder of a package, found without importing it; None if it is not installed."""
-    spec = find_spec(name)
-    if spec is None or spec.submodule_search_locations is None:
-        return None
-    return next((Path(p) for p in spec.submodule_search_locations if Path(p).is_dir()), None)
+    path = locate(name)
+    return path.parent if path is not None and path.name == "__init__.py" else path
 
 
-def find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Like `importlib.util.find_spec`, but without importing the packages around the module."""
+def locate(name: str) -> Path | None:
+    """The file of a module, or the folder of a package without `__init__.py`; nothing is imported.
+
+    `importlib.util.find_spec` would import the packages around it.
+    """
     first, *rest = name.split(".")
     spec = importlib.util.find_spec(first)
-    for part in rest:
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        locations = list(spec.submodule_search_locations)
-        spec = importlib.machinery.PathFinder.find_spec(f"{spec.name}.{part}", locations)
-    return spec
+    if spec is None:
+        return None
+    if not rest and spec.origin is not None:
+        return Path(spec.origin)
+    for folder in map(Path, spec.submodule_search_locations or ()):
+        path = folder.joinpath(*rest)
+        for candidate in (path / "__init__.py", path.with_suffix(".py"), path):
+            if candidate.is_file() or (candidate is path and path.is_dir()):
+                return candidate
+    return None
 
 
 @dataclass(frozen=True)
@@ -304,9 +308,10 @@ def _load(point: metadata.EntryPoint) -> Found:
 
 
 def _attribute(module: str, attribute: str) -> Any:
-    spec = find_spec(module)
+    path = locate(module)
+    spec = None if path is None else importlib.util.spec_from_file_location(module, path)
     if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"No module named {module!r}")
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return getattr(loaded, attribute)

@@ -1,0 +1,132 @@
+"""Split a command line into configs, overrides and the launcher's own switches."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from resdomains.cli.errors import CliError
+from resdomains.plugins import suggest
+
+
+@dataclass
+class Arguments:
+    """What a command line says.
+
+    Args:
+        configs: Names or paths given with `--config`, in order.
+        overrides: Dotted keys and their text, in order.
+        plugins: Modules given with `--plugin`.
+        files: Arguments that are no options.
+        print_config: Whether to print the composed config and stop.
+        help_for: Key whose options to explain (`--model.backbone.help`), if asked.
+        options: Options of the command itself, by name.
+    """
+
+    configs: list[str] = field(default_factory=list)
+    overrides: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    print_config: bool = False
+    help_for: tuple[str, ...] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Read an option that is true or false.
+
+        Raises:
+            CliError: If it is neither.
+        """
+        text = self.options.get(name)
+        if text is None:
+            return default
+        if text.lower() not in ("true", "false"):
+            raise CliError(f"--{name} {text}: expected true or false")
+        return text.lower() == "true"
+
+    def number(self, name: str, default: int) -> int:
+        """Read an option that is a whole number of at least 1.
+
+        Raises:
+            CliError: If it is not.
+        """
+        text = self.options.get(name)
+        if text is None:
+            return default
+        if not text.isdecimal() or int(text) < 1:
+            raise CliError(f"--{name} {text}: expected a whole number of at least 1")
+        return int(text)
+
+    def choice(self, name: str, default: str, allowed: Iterable[str]) -> str:
+        """Read an option that is one of a few words.
+
+        Raises:
+            CliError: If it is another.
+        """
+        text = self.options.get(name, default)
+        if text not in allowed:
+            raise CliError(f"--{name} {text}: " + suggest(text, allowed, "allowed"))
+        return text
+
+
+def split(
+    tokens: list[str],
+    *,
+    options: Iterable[str] = (),
+    roots: Iterable[str] = (),
+    files: bool = False,
+) -> Arguments:
+    """Read a command line; all `--config` come first, wherever they stand, so none overwrites an override.
+
+    Args:
+        tokens: The command line after the subcommand.
+        options: Names of the command's own options, which take a value.
+        roots: First parts of the config keys that may be overridden.
+        files: Whether arguments that are no options are accepted.
+
+    Raises:
+        CliError: If an option is unknown or lacks its value.
+    """
+    found = Arguments()
+    known = {*options, *roots, "config", "plugin", "print_config", "traceback", "help"}
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        if token == "--":
+            found.files.extend(rest)
+            break
+        if not token.startswith("--") or len(token) == 2:
+            if not files:
+                raise CliError(f"unexpected argument {token!r}; options begin with --")
+            found.files.append(token)
+            continue
+        name, equals, text = token[2:].partition("=")
+        root = name.partition(".")[0].rstrip("+")
+        if root not in known:
+            raise CliError(f"no option --{name}; " + suggest(root, known, "options"))
+        if name == "traceback":
+            continue
+        if name == "print_config":
+            found.print_config = True
+            continue
+        keys = tuple(name.split("."))
+        if not all(keys):
+            raise CliError(f"--{name}: an empty part in a dotted key")
+        if keys[-1] == "help" and len(keys) > 1:
+            found.help_for = keys[:-1]
+            continue
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise CliError(f"--{name} needs a value")
+            text = rest.pop(0)
+        if name == "config":
+            found.configs.append(text)
+        elif name == "plugin":
+            found.plugins.append(text)
+        elif name in options:
+            found.options[name] = text
+        elif root in roots:
+            found.overrides.append((keys, text))
+        else:
+            raise CliError(f"no option --{name}; " + suggest(name, known, "options"))
+    if found.files and not files:
+        raise CliError(f"unexpected argument {found.files[0]!r}")
+    return found

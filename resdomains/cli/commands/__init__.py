@@ -1,0 +1,1 @@
+"""One module per subcommand: `run(name, arguments)` returns the exit status."""

@@ -1,0 +1,34 @@
+"""`resdomains fit`: train, test the best checkpoint, and say how it went."""
+
+from resdomains.cli.arguments import split
+from resdomains.cli.options import CONFIG_HELP, CONFIG_KEYS, check_configs
+
+HELP = f"""\
+usage: resdomains fit --config NAME [options]
+
+Train, then test the best checkpoint. Everything about the run goes to one new folder,
+runs/<task>/<config>/<time>.
+
+{CONFIG_HELP}
+  --ckpt_path FILE        go on from a checkpoint; without --config with its own config
+  --test_after_fit false  do not test at the end
+  --run.root FOLDER       where runs lie (runs)
+  --run.name NAME         the run's name in place of its config's
+  --run.wandb.mode MODE   auto, online, offline or disabled
+
+examples:
+  resdomains fit --config image_classification/digits
+  resdomains fit --config my.yaml --config trainer/ddp --trainer.devices 2
+  resdomains fit --config runs/.../config.yaml --ckpt_path runs/.../checkpoints/last.ckpt"""
+
+
+def run(name: str, tokens: list[str]) -> int:
+    """Train and test; returns the exit status."""
+    if {"-h", "--help"} & set(tokens):
+        print(HELP)
+        return 0
+    arguments = split(tokens, roots=CONFIG_KEYS)
+    check_configs(arguments)
+    from resdomains.cli.fitting import fit
+
+    return fit(arguments)

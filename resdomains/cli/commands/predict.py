@@ -1,0 +1,55 @@
+"""`resdomains predict`: apply a checkpoint to files; needs neither config nor data set."""
+
+from resdomains.cli.arguments import split
+from resdomains.cli.errors import CliError
+
+HELP = """\
+usage: resdomains predict --ckpt_path FILE PATHS... [options]
+
+Apply a checkpoint to files, or to all files of folders that the task can read.
+
+  --ckpt_path FILE      the checkpoint; it is all that is needed
+  --format FORMAT       table, json (a line an item) or csv
+  --output FILE         write there instead of to the terminal
+  --top N               how many of the ranked results to show (5)
+  --embeddings FILE     also write the features before the head: a .npz with source, embedding
+  --batch_size N        items at once (32)
+  --bad_samples WHAT    refuse (stop at the first file that cannot be read) or skip
+  --accelerator NAME    auto, cpu or cuda
+  --plugin MODULE       import a module of yours that the checkpoint's task needs
+  --traceback           show where an error comes from
+
+examples:
+  resdomains predict --ckpt_path runs/.../checkpoints/best.ckpt photo.jpg folder/
+  resdomains predict --ckpt_path best.ckpt folder/ --format csv --output labels.csv"""
+
+OPTIONS = (
+    "ckpt_path",
+    "format",
+    "output",
+    "top",
+    "embeddings",
+    "batch_size",
+    "bad_samples",
+    "accelerator",
+)
+
+
+def run(name: str, tokens: list[str]) -> int:
+    """Predict; returns the exit status."""
+    if {"-h", "--help"} & set(tokens):
+        print(HELP)
+        return 0
+    arguments = split(tokens, options=OPTIONS, files=True)
+    if "ckpt_path" not in arguments.options:
+        raise CliError("`resdomains predict` needs --ckpt_path FILE")
+    if not arguments.files:
+        raise CliError("`resdomains predict` needs files or folders to predict")
+    arguments.choice("format", "table", ("table", "json", "csv"))
+    arguments.choice("bad_samples", "refuse", ("refuse", "skip"))
+    arguments.choice("accelerator", "auto", ("auto", "cpu", "cuda"))
+    arguments.number("top", 5)
+    arguments.number("batch_size", 32)
+    from resdomains.cli.prediction import predict
+
+    return predict(arguments)

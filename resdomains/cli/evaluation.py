@@ -1,0 +1,88 @@
+"""Evaluate a checkpoint on a split."""
+
+import json
+from typing import Literal
+
+from pytorch_lightning import seed_everything
+from pytorch_lightning.utilities import rank_zero_only
+
+from resdomains.cli import report
+from resdomains.cli.arguments import Arguments
+from resdomains.cli.errors import CliError
+from resdomains.cli.fitting import build_trainer, checkpoint_at, compose, leave_together, print_or_explain
+from resdomains.cli.quiet import quiet
+from resdomains.training import Task, schema
+
+
+def evaluate(arguments: Arguments, split: Literal["val", "test"], shape: str) -> int:
+    """Print score, skill and metrics of a checkpoint on a split; returns the exit status.
+
+    Raises:
+        CliError: If the data have no such split or do not fit the checkpoint.
+    """
+    quiet()
+    session = compose(arguments)
+    if print_or_explain(arguments, session):
+        return 0
+    assert session.ckpt_path is not None
+    checkpoint = checkpoint_at(session.ckpt_path)
+    seed_everything(session.seed, workers=True, verbose=False)
+    data = session.data()
+    if not data.has(split):
+        raise CliError(f"data: {session.data_name} has no {split} split")
+    spec = checkpoint["resdomains"]["spec"]
+    _check_spec(spec, data.spec)
+    task = session.task(spec)
+    load_weights(task, checkpoint, session.ckpt_path)
+    trainer, precision = build_trainer(session, [])
+    run = trainer.validate if split == "val" else trainer.test
+    run(task, datamodule=data, verbose=False)
+    _show(task, split, shape, precision.name)
+    leave_together()
+    return 0
+
+
+def load_weights(task: Task, checkpoint: dict[str, object], path: str) -> None:
+    """Put a checkpoint's weights into a task.
+
+    Raises:
+        CliError: If they are those of another network.
+    """
+    try:
+        task.load_state_dict(checkpoint["state_dict"])  # type: ignore[arg-type]  # read_checkpoint checked it
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise CliError(
+            f"--ckpt_path {path}: its weights do not fit {type(task).__name__} as configured:"
+            f" {lines[1].strip() if len(lines) > 1 else lines[0]}"
+        ) from error
+
+
+def _check_spec(trained: dict[str, object], now: dict[str, object]) -> None:
+    """Raise unless the data speak the checkpoint's language: same classes, same shapes."""
+    for name in sorted(set(trained) & set(now)):
+        if name in ("classes", "class_names", "labels", "vocabulary") and list_of(trained[name]) != list_of(now[name]):
+            raise CliError(
+                f"data: {name} differ from those that the checkpoint was trained with:"
+                f" {shorten(now[name])}, trained with {shorten(trained[name])}"
+            )
+
+
+def list_of(value: object) -> object:
+    """Sequences compare by their items, whatever their kind."""
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def shorten(value: object) -> str:
+    """A value in at most 80 characters."""
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@rank_zero_only
+def _show(task: Task, split: str, shape: str, precision: str) -> None:
+    values = report.scalars(task, split)
+    if shape == "json":
+        print(json.dumps({schema.key(split, n): None if v != v else v for n, v in values.items()}))  # type: ignore[arg-type]
+        return
+    report.console.print(report.result_table({split: values}, {"precision": precision}))

@@ -1,0 +1,401 @@
+"""Train a composed config and keep the record of it."""
+
+import errno
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from resdomains.cli import report
+from resdomains.cli.arguments import Arguments
+from resdomains.cli.errors import FAILED, INTERRUPTED, TERMINATED, CliError, ConfigError
+from resdomains.cli.explain import explain_key
+from resdomains.cli.main import complain, unexpected
+from resdomains.cli.quiet import quiet
+from resdomains.cli.resume import ApplyOptimization, changed_keys
+from resdomains.cli.session import Session
+from resdomains.training import (
+    BadCheckpoint,
+    BadSample,
+    DataModule,
+    Run,
+    Task,
+    TrainingDiverged,
+    read_checkpoint,
+    run_facts,
+    schema,
+)
+from resdomains.training.callbacks import peak_memory_mib
+from resdomains.training.precision import Precision, choose_precision
+
+
+def compose(arguments: Arguments) -> Session:
+    """Compose the config of a command line; `--ckpt_path` without `--config` means the checkpoint's own.
+
+    Raises:
+        CliError: If anything in it is not accepted.
+    """
+    path = next((text for keys, text in reversed(arguments.overrides) if keys == ("ckpt_path",)), None)
+    if arguments.configs or path is None:
+        return Session(arguments)
+    recipe, name = recipe_of(path)
+    return Session(arguments, recipe, name)
+
+
+def recipe_of(path: str) -> tuple[dict[str, Any], str]:
+    """The recipe in a checkpoint, and the name of the config that its run had.
+
+    Raises:
+        CliError: If the checkpoint cannot be read or holds no recipe.
+    """
+    recipe = checkpoint_at(path)["resdomains"]["recipe"]
+    if recipe is None:
+        raise CliError(f"--ckpt_path {path}: was trained from Python and holds no config; give --config")
+    # runs/<task>/<config>/<time>/checkpoints/<file>
+    folders = Path(path).absolute().parents
+    return recipe, folders[2].name if len(folders) > 2 and folders[0].name == "checkpoints" else Path(path).stem
+
+
+def checkpoint_at(path: str) -> dict[str, Any]:
+    """Read a checkpoint without running code in it.
+
+    Raises:
+        CliError: If that cannot be done.
+    """
+    try:
+        return read_checkpoint(path)
+    except BadCheckpoint as error:
+        raise CliError(f"--ckpt_path {error}") from error
+
+
+def print_or_explain(arguments: Arguments, session: Session) -> bool:
+    """Do what `--print_config` and `--KEY.help` ask; says whether that was all."""
+    if arguments.help_for is not None:
+        print(explain_key(session, arguments.help_for))
+        return True
+    if arguments.print_config:
+        print(config_text(session), end="")
+        return True
+    return False
+
+
+def config_text(session: Session, name: str | None = None) -> str:
+    """The whole config as YAML.
+
+    Args:
+        session: What to write.
+        name: Name to keep under `run.name`, so that a run that goes on lies beside the first.
+    """
+    full = dict(session.full)
+    if name is not None:
+        full["run"] = {**full["run"], "name": name}
+    return yaml.safe_dump(full, sort_keys=False)
+
+
+def build_trainer(
+    session: Session, callbacks: list[Callback], folder: Path | None = None
+) -> tuple[Trainer, Precision]:
+    """Build Lightning's Trainer with the precision that suits the device.
+
+    Args:
+        session: The config.
+        callbacks: What the run adds to the config's own.
+        folder: Where Lightning may put files of its own.
+
+    Raises:
+        ConfigError: If Lightning refuses the options.
+    """
+    options = session.trainer_options()
+    accelerator = options.get("accelerator", "auto")
+    if accelerator in ("auto", "gpu"):
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.get("precision") is None:
+        precision = choose_precision(str(accelerator))
+        options["precision"] = precision.name
+    else:
+        precision = Precision(str(options["precision"]), "the config says so")
+    own = options.pop("callbacks", None) or []
+    own = own if isinstance(own, list) else [own]
+    if options.get("enable_progress_bar") is False:
+        from pytorch_lightning.callbacks import ProgressBar
+
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    try:
+        trainer = Trainer(
+            **options,
+            callbacks=[*callbacks, *own],
+            logger=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError("trainer", str(error)) from error
+    return trainer, precision
+
+
+class _Fit:
+    """One run from its first line to its last."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        seed_everything(session.seed, workers=True, verbose=False)
+        self.changed = self._changed()
+        self.data: DataModule = session.data()
+        self.task: Task = session.task(self.data.spec)
+        self.run = Run.create(session.run_options(), session.task_name, session.name)
+        self.validated = self.data.has("val")
+        callbacks = self.run.callbacks(self.validated)
+        if self.changed is not None:
+            callbacks.append(ApplyOptimization())
+        try:
+            self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
+        except ConfigError:
+            self._remove_folder()
+            raise
+        self.facts = run_facts(
+            self.task, self.run, session.data_name, session.seed, self.trainer.world_size
+        )
+        self.status = "running"
+
+    @rank_zero_only
+    def _remove_folder(self) -> None:
+        self.run.folder.rmdir()
+
+    def _changed(self) -> list[tuple[str, Any, Any]] | None:
+        path = self.session.ckpt_path
+        if path is None:
+            return None
+        recipe = checkpoint_at(path)["resdomains"]["recipe"]
+        return [] if recipe is None else changed_keys(recipe, self.session.recipe)
+
+    @rank_zero_only
+    def announce(self) -> None:
+        """Print the first lines and keep the config."""
+        lines = report.first_lines(self.facts, self.task, self.data, self.trainer, self.precision)
+        mode = next((type(logger).__name__ for logger in self.trainer.loggers[1:]), None)
+        lines.append(("W&B", self._wandb_state() if mode else "disabled"))
+        lines.append(("run", report.relative(self.run.folder)))
+        if self.session.ckpt_path is not None:
+            lines.append(("goes on", f"from {self.session.ckpt_path}"))
+        lines += [("changed", f"{key}: {before} -> {after}") for key, before, after in self.changed or []]
+        lines += [("note", note) for note in self.session.notes]
+        report.print_pairs(lines)
+        (self.run.folder / "config.yaml").write_text(config_text(self.session, self.run.config))
+        self.run.write_summary({"status": "running", **self.facts})
+
+    def _wandb_state(self) -> str:
+        import wandb
+
+        current = wandb.run
+        if current is None or current.settings.mode != "online":
+            return "offline, kept in the run folder (`wandb login` and `wandb sync` send it)"
+        return str(current.url)
+
+    def train(self) -> int:
+        """Train and test, and keep the summary up to date whatever happens; returns the exit status."""
+        try:
+            self.trainer.loggers = self.run.loggers(self.facts, _metric_names(self.task))
+            self.announce()
+            self.trainer.fit(
+                self.task, datamodule=self.data, ckpt_path=self.session.ckpt_path, weights_only=True
+            )
+            status = self._after_fit()
+        except (KeyboardInterrupt, SystemExit) as error:
+            return self._stopped(error)
+        except SIGTERMException:
+            self.finish("terminated")
+            complain(f"stopped by a signal\n{self.how_to_go_on()}")
+            return TERMINATED
+        except Exception as error:
+            self.finish("failed", error)
+            return self._failed(error)
+        leave_together()
+        return status
+
+    def _after_fit(self) -> int:
+        if self.trainer.received_sigterm:
+            self.finish("terminated")
+            complain(f"stopped by a signal\n{self.how_to_go_on()}")
+            return TERMINATED
+        fitted = dict(self.task.results.get("val", {}))
+        if self.session.full["test_after_fit"] and self.data.has("test"):
+            best = self._best_path()
+            self.trainer.test(
+                self.task, datamodule=self.data, ckpt_path=best, weights_only=True, verbose=False
+            )
+        self.task.results["val"] = fitted
+        self.finish("finished")
+        self.show()
+        return 0
+
+    def _best_path(self) -> str | None:
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+                return callback.best_model_path
+        return None
+
+    def _stopped(self, error: BaseException) -> int:
+        # Lightning has handled Ctrl-C when it arrives here as SystemExit, callbacks included.
+        self.finish("interrupted")
+        complain(f"interrupted\n{self.how_to_go_on()}")
+        return INTERRUPTED
+
+    def _failed(self, error: Exception) -> int:
+        self._end_others()
+        if isinstance(error, CliError):
+            complain(str(error))
+            return error.status
+        if isinstance(error, TrainingDiverged):
+            # All processes see the same loss.
+            rank_zero_only(complain)(str(error))
+        elif isinstance(error, BadSample):
+            complain(f"data: {error}")
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            complain(f"no space left for {error.filename or self.run.folder}; free some and go on:\n{self.how_to_go_on()}")
+        else:
+            complain(unexpected(error, self.run.folder))
+        if "--traceback" in sys.argv:
+            import traceback
+
+            traceback.print_exception(error)
+        return FAILED
+
+    def _end_others(self) -> None:
+        # The processes that Lightning started would wait for this one in their next collective.
+        end = getattr(self.trainer.strategy.launcher, "kill", None)
+        if end is not None:
+            end(signal.SIGKILL)
+
+    def how_to_go_on(self) -> str:
+        """The command that goes on from the last checkpoint, or that there is none."""
+        last = self.run.last_checkpoint
+        if not last.exists():
+            return "  nothing was saved yet: no step was finished"
+        plugins = [part for name in self.session.plugins for part in ("--plugin", name)]
+        command = [
+            "resdomains",
+            "fit",
+            *plugins,
+            "--config",
+            report.relative(self.run.folder / "config.yaml"),
+            "--ckpt_path",
+            report.relative(last),
+        ]
+        return f"  go on with: {shlex.join(command)}"
+
+    def summary(self, status: str, error: Exception | None) -> dict[str, Any]:
+        """What `summary.json` holds: what ran, how far, how well."""
+        progress = self.task.progress()
+        seconds = progress[schema.SECONDS]
+        values: dict[str, Any] = {"status": status, **self.facts}
+        if error is not None:
+            values["error"] = f"{type(error).__name__}: {error}"
+        best = self._best_score()
+        final = report.scalars(self.task, "val")
+        chance = self.task.chance(self.task.spec)
+        values["best"] = (
+            {}
+            if best is None
+            else {schema.VAL_SCORE: best, schema.VAL_SKILL: schema.skill(best, chance)}
+        )
+        values["final"] = {schema.key("val", name): value for name, value in final.items()}
+        values |= {schema.key("test", n): v for n, v in report.scalars(self.task, "test").items()}
+        values |= {
+            "samples": progress[schema.SAMPLES],
+            "flops": progress[schema.FLOPS],
+            "seconds": seconds,
+            "samples_per_second": progress[schema.SAMPLES] / seconds if seconds else 0.0,
+            "peak_memory_mib": peak_memory_mib(self.trainer.strategy.root_device),
+            "steps": self.trainer.global_step,
+            "epochs": self.trainer.current_epoch,
+            "precision": self.precision.name,
+            "command": shlex.join(["resdomains", *sys.argv[1:]]),
+        }
+        return {name: _json_value(value) for name, value in values.items()}
+
+    def _best_score(self) -> float | None:
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and self.validated:
+                return float(callback.best_model_score)
+        return None
+
+    @rank_zero_only
+    def finish(self, status: str, error: Exception | None = None) -> None:
+        """Write the summary and end the W&B run."""
+        try:
+            self.run.write_summary(self.summary(status, error))
+        except OSError as failure:
+            complain(f"summary.json could not be written: {failure.strerror}")
+        if any(type(logger).__name__ == "WandbLogger" for logger in self.trainer.loggers):
+            import wandb
+
+            wandb.finish(exit_code=0 if status == "finished" else 1)
+
+    @rank_zero_only
+    def show(self) -> None:
+        """Print the results."""
+        columns: dict[str, Mapping[str, float]] = {
+            split: values
+            for split, title in (("val", "val"), ("test", "test"))
+            if (values := report.scalars(self.task, split))
+        }
+        if "val" in columns:
+            columns = {"val, last": columns["val"]} | {k: v for k, v in columns.items() if k != "val"}
+        progress = self.task.progress()
+        seconds = progress[schema.SECONDS]
+        rest = {
+            "samples/s": f"{progress[schema.SAMPLES] / seconds:,.0f}" if seconds else "",
+            "time": report.duration(seconds),
+        }
+        best = self._best_score()
+        if best is not None:
+            rest["best val/score"] = report.number(best)
+        report.console.print(report.result_table(columns or {"": {}}, rest))
+        pictures = self.run.pictures if self.run.pictures.is_dir() else self.run.folder
+        report.print_pairs([("pictures", report.relative(pictures)), ("run", report.relative(self.run.folder))])
+
+
+def _metric_names(task: Task) -> list[str]:
+    return list(task.metrics_of("val"))
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and value != value:
+        return None  # JSON has no NaN
+    if isinstance(value, dict):
+        return {name: _json_value(child) for name, child in value.items()}
+    return value
+
+
+def leave_together() -> None:
+    """End the process group: without it, processes abort after successful training."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def fit(arguments: Arguments) -> int:
+    """Train and test as a command line says; returns the exit status."""
+    quiet()
+    session = compose(arguments)
+    if print_or_explain(arguments, session):
+        return 0
+    status = _Fit(session).train()
+    sys.stdout.flush()
+    if status and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Other processes may wait for this one in a collective; its end must not wait for them.
+        sys.stderr.flush()
+        os._exit(status)
+    return status

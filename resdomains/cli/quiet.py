@@ -1,0 +1,29 @@
+"""Keep third parties' remarks off the terminal; warnings that are not listed here still show."""
+
+import logging
+import warnings
+
+# Lightning announces devices, seeds and tips at level INFO; the run's first lines say what matters.
+LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.distributed")
+
+# The beginning of each message, and above it why its reader cannot or need not act on it.
+WARNINGS = (
+    # num_workers is a key of the data module; data that lie in memory are fastest without workers.
+    r"The '\w+' does not have many workers",
+    # A small data set has fewer batches than the interval; the rest is logged at the epoch's end.
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # The loader keeps its own state, so that a run resumed in the middle of an epoch is exact.
+    r"You're resuming from a checkpoint that ended before the epoch ended",
+    # `--trainer.accelerator cpu` on a machine with a GPU is a choice, and the first lines name it.
+    r"GPU available but not used",
+    # Lightning calls names that torch has retired.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+def quiet() -> None:
+    """Silence what is listed above."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for pattern in WARNINGS:
+        warnings.filterwarnings("ignore", pattern)

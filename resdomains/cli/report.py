@@ -1,0 +1,93 @@
+"""The first lines and the last table of a run."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from rich.console import Console
+from rich.table import Table
+
+from resdomains.training import DataModule, Task
+from resdomains.training.precision import Precision
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def first_lines(
+    facts: Mapping[str, Any], task: Task, data: DataModule, trainer: Trainer, precision: Precision
+) -> list[tuple[str, str]]:
+    """What runs, on what, and how exactly."""
+    depth = "" if facts["depth"] is None else f", depth {facts['depth']}"
+    world = trainer.world_size
+    processes = f"{world} process{'es' if world > 1 else ''}"
+    accumulate = trainer.accumulate_grad_batches
+    batch = f"batch {data.batch_size}" + (f" x {accumulate} accumulated" if accumulate > 1 else "")
+    device = str(trainer.strategy.root_device)
+    return [
+        ("task", f"{facts['task']} ({type(task).__name__})"),
+        ("data", f"{facts['data']}, {batch}{' over all processes' if world > 1 else ''}"),
+        ("network", f"{facts['network']}{depth}, {facts['parameters']:,} parameters, merge {facts['merge']}"),
+        ("device", f"{device}, {processes}, {precision.name}, because {precision.reason}"),
+    ]
+
+
+def print_pairs(pairs: list[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    width = max(len(name) for name, _ in pairs) + 2
+    for name, value in pairs:
+        console.print(f"[bold]{name:<{width}}[/bold]", end="")
+        console.print(value, markup=False)
+
+
+def number(value: Any) -> str:
+    """A number as a table shows it."""
+    if not isinstance(value, float | int):
+        return str(value)
+    if isinstance(value, float) and math.isnan(value):
+        return "not defined"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `12.3 s`, `4 min 05 s` or `2 h 03 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def scalars(task: Task, split: str) -> dict[str, float]:
+    """A split's results that are one number, score and skill first."""
+    results = task.results.get(split, {})
+    names = sorted(results, key=lambda n: ({"score": 0, "skill": 1}.get(n, 2), n))
+    return {name: float(results[name]) for name in names if results[name].ndim == 0}
+
+
+def result_table(columns: Mapping[str, Mapping[str, float]], rest: Mapping[str, str]) -> Table:
+    """One table: a column a split, then what belongs to the whole run.
+
+    Args:
+        columns: For each column's title its values by name.
+        rest: Further rows with one value.
+    """
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("")
+    for title in columns:
+        table.add_column(title, justify="right")
+    names = list(dict.fromkeys(name for values in columns.values() for name in values))
+    for name in names:
+        table.add_row(name, *(number(values[name]) if name in values else "" for values in columns.values()))
+    table.add_section()
+    for name, value in rest.items():
+        table.add_row(name, value, *[""] * (len(columns) - 1))
+    return table
+
+
+def relative(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,52 @@
+"""Go on from a checkpoint: say what changed, and let no change be lost."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from resdomains.cli.composition import changes
+from resdomains.cli.errors import ConfigError
+from resdomains.training import Task
+
+
+def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The keys in which a run differs from the recipe of the checkpoint that it goes on from.
+
+    Raises:
+        ConfigError: For a change that the checkpoint's state cannot follow: another task, network or
+            optimizer.
+    """
+    found = changes(recipe, now)
+    for key, before, after in found:
+        if key in ("model.class_path", "model.optimization.optimizer.class_path", "model.optimization.optimizer"):
+            raise ConfigError(
+                key,
+                f"is {after}, the checkpoint was trained with {before} and holds its state; start a new run"
+                " (without --ckpt_path) or keep it",
+            )
+        if key == "model.backbone" or key.startswith("model.backbone."):
+            raise ConfigError(
+                key,
+                f"is {after}, the checkpoint was trained with {before}; a run cannot go on with another"
+                " network: start a new run (without --ckpt_path) or keep it",
+            )
+    return found
+
+
+class ApplyOptimization(Callback):
+    """Give a resumed optimizer the config's settings, where its saved state brought back the old ones."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy learning rate, weight decay, momentum and the like; the state of each weight stays."""
+        task = cast(Task, pl_module)
+        for restored, config in zip(trainer.optimizers, trainer.lr_scheduler_configs, strict=True):
+            fresh = task.optimization.build(task, "backbone", task.blocks())
+            scheduler = config.scheduler
+            rates = [group["lr"] for group in fresh.param_groups]
+            for group, new in zip(restored.param_groups, fresh.param_groups, strict=True):
+                group.update({k: v for k, v in new.items() if k not in ("params", "lr")})
+                group["initial_lr"] = new["lr"]
+            scheduler.base_lrs = rates
+            for group, rate, factor in zip(restored.param_groups, rates, scheduler.lr_lambdas, strict=True):
+                group["lr"] = rate * factor(scheduler.last_epoch)

@@ -1,0 +1,291 @@
+"""One command's config: composed, checked, and turned into objects."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from resdomains.cli.arguments import Arguments
+from resdomains.cli.composition import Composer
+from resdomains.cli.errors import CliError, ConfigError
+from resdomains.cli.schema import (
+    Keys,
+    Schema,
+    as_keys,
+    bases,
+    factory_arguments,
+    is_factory,
+    item_annotation,
+    missing_package,
+    parameters,
+)
+from resdomains.cli.yaml_files import read_config, read_text
+from resdomains.imports import allow_plugins_only
+from resdomains.plugins import PluginError, discover, find_config, shipped_configs
+from resdomains.training import DataModule, RunOptions, Task
+
+_LAUNCHER = "is set by the launcher"
+OWNED_BY_LAUNCHER = {
+    "logger": f"{_LAUNCHER}: metrics.csv and W&B, see the keys under run.wandb",
+    "default_root_dir": f"{_LAUNCHER}: --run.root says where runs lie",
+    "use_distributed_sampler": f"{_LAUNCHER}: the data module shards its own batches",
+    "enable_model_summary": f"{_LAUNCHER}: the first lines of a run say what the network is",
+    "enable_checkpointing": f"{_LAUNCHER}: every run keeps its best and its last checkpoint",
+    "enable_autolog_hparams": f"{_LAUNCHER}: the whole config is saved with the run",
+    "barebones": f"{_LAUNCHER}: a run without its records cannot be compared",
+    "model_registry": f"{_LAUNCHER}: checkpoints lie in the run's folder",
+}
+# Launcher's defaults where Lightning's do not suit: a sanity check would log an untrained score, and
+# a small data set would end before the 50th step.
+TRAINER_DEFAULTS: dict[str, Any] = {"num_sanity_val_steps": 0, "log_every_n_steps": 10}
+
+ROOTS: dict[str, Any] = {
+    "seed": int,
+    "trainer": Keys(Trainer, OWNED_BY_LAUNCHER),
+    "model": Task,
+    "data": DataModule,
+    "run": RunOptions,
+    "test_after_fit": bool,
+    "ckpt_path": str | None,
+}
+
+
+class Session:
+    """A composed config.
+
+    Attributes: `config`, normalised, with what was given; `full`, plain, with every default;
+    `name`, the config's name; `notes`, what to tell the user about the composition.
+
+    Args:
+        arguments: The command line.
+        base: A config that lies under all others, such as a checkpoint's recipe.
+        base_name: Its name.
+
+    Raises:
+        CliError: If anything in it is not accepted.
+    """
+
+    def __init__(
+        self, arguments: Arguments, base: Mapping[str, Any] | None = None, base_name: str = ""
+    ) -> None:
+        # Files are read before anything is imported for them: a typing error is answered first.
+        files = [(name, read_config(find_config(name))) for name in arguments.configs]
+        self.plugins = arguments.plugins
+        import_plugins(self.plugins)
+        allow_plugins_only(self.plugins)
+        self.schema = Schema(ROOTS, arguments.plugins)
+        composer = Composer(self.schema)
+        self.name = base_name
+        if base is not None:
+            composer.add(base)
+        for name, values in files:
+            composer.add(values)
+            if not self.name or ({"model", "data"} & set(values) and base is None):
+                self.name = Path(name).stem
+        for keys, text in arguments.overrides:
+            composer.override(keys, text)
+        self.notes = composer.notes
+        if arguments.help_for is None:
+            _require(composer.config)
+        self.composed = composer.config
+        self.config: dict[str, Any] = self.schema.normalise(composer.config)
+        self.full: dict[str, Any] = {} if arguments.help_for else self._check()
+
+    def _check(self) -> dict[str, Any]:
+        """Check types with jsonargparse; returns the plain config with every default filled in."""
+        parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_class_arguments(
+            Trainer, "trainer", skip=set(OWNED_BY_LAUNCHER), instantiate=False
+        )
+        parser.set_defaults({f"trainer.{k}": v for k, v in TRAINER_DEFAULTS.items()})
+        parser.add_subclass_arguments(Task, "model", required=True)
+        parser.add_subclass_arguments(DataModule, "data", required=True)
+        parser.add_class_arguments(RunOptions, "run")
+        parser.add_argument("--test_after_fit", type=bool, default=True)
+        parser.add_argument("--ckpt_path", type=str | None)
+        config = {name: value for name, value in self.config.items() if value is not None}
+        model = config["model"]
+        config["model"] = {**model, "init_args": {**model["init_args"], "spec": {}}}
+        try:
+            parsed = parser.parse_object(config)
+        except (ArgumentError, ValueError, TypeError) as error:
+            found = self.schema.explain(self.config)
+            raise found or CliError(condensed(str(error))) from error
+        try:
+            full = read_text(parser.dump(parsed, skip_unset=False), "the composed config")
+        except (ValueError, TypeError, yaml.YAMLError):
+            # Some default of a named class has no YAML form; what was given has.
+            full = {"seed": 0, "test_after_fit": True, **config}
+        full.pop("ckpt_path", None)
+        del full["model"]["init_args"]["spec"]
+        full["data"].get("init_args", {}).pop("seed", None)
+        assert isinstance(full, dict)
+        return full
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.full["seed"])
+
+    @property
+    def ckpt_path(self) -> str | None:
+        """Checkpoint given with `--ckpt_path`."""
+        return self.config.get("ckpt_path")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What a checkpoint carries: the part of the full config that rebuilds and retrains."""
+        return {name: self.full[name] for name in ("seed", "trainer", "model", "data")}
+
+    @property
+    def data_name(self) -> str:
+        """The data module's short name."""
+        return str(self.config["data"]["class_path"]).rpartition(".")[2]
+
+    @property
+    def task_name(self) -> str:
+        """The plugin that the model belongs to, else the model's class name."""
+        path, component = self.schema.resolve(self.config["model"]["class_path"], [Task], "model")
+        real = f"{component.__module__}:{component.__qualname__}"
+        for entry in discover():
+            if entry.plugin is not None and entry.plugin.task in (real, ":".join(path.rsplit(".", 1))):
+                return entry.name
+        return path.rpartition(".")[2].lower()
+
+    def data(self) -> DataModule:
+        """Build the data module and prepare the data.
+
+        Raises:
+            ConfigError: With the key, if they cannot be.
+        """
+        config = self.config["data"]
+        config = {**config, "init_args": {**config["init_args"], "seed": self.seed}}
+        data = build(config, DataModule, "data", self.schema)
+        assert isinstance(data, DataModule)
+        try:
+            data.ready()
+        except Exception as error:
+            raise _with_key("data", error) from error
+        return data
+
+    def task(self, spec: dict[str, Any]) -> Task:
+        """Build the task for a data module's spec.
+
+        Raises:
+            ConfigError: With the key, if it cannot be.
+        """
+        config = self.config["model"]
+        config = {**config, "init_args": {**config["init_args"], "spec": spec}}
+        task = build(config, Task, "model", self.schema)
+        assert isinstance(task, Task)
+        task.recipe = self.recipe
+        return task
+
+    def run_options(self) -> RunOptions:
+        """The options under `run`."""
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(RunOptions, "run")
+        options = parser.instantiate(parser.parse_object({"run": self.full.get("run") or {}})).run
+        assert isinstance(options, RunOptions)
+        return options
+
+    def trainer_options(self) -> dict[str, Any]:
+        """Arguments for Lightning's Trainer, with the launcher's defaults; parts are built."""
+        given = self.config.get("trainer") or {}
+        known, _ = parameters(Trainer)
+        return TRAINER_DEFAULTS | {
+            name: build(value, known[name].annotation, f"trainer.{name}", self.schema)
+            for name, value in given.items()
+        }
+
+
+def import_plugins(modules: list[str]) -> None:
+    """Import what `--plugin` names, from the working folder too.
+
+    Raises:
+        CliError: If one cannot be imported.
+    """
+    if modules and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise CliError(f"--plugin {module}: cannot be imported: {error}") from error
+
+
+def _require(config: Mapping[str, Any]) -> None:
+    for name in ("model", "data"):
+        if config.get(name) is None:
+            try:
+                shipped = [n for n, entry in shipped_configs().items() if entry.plugin is not None]
+            except PluginError:
+                shipped = []
+            example = f" such as --config {shipped[0]}" if shipped else ""
+            raise ConfigError(name, f"missing; name a config that has it{example} (`resdomains configs` lists them)")
+
+
+def build(value: Any, annotation: Any, key: str, schema: Schema) -> Any:
+    """Build the object that a normalised value describes.
+
+    A part whose annotation is a factory becomes a `functools.partial` of its component.
+
+    Raises:
+        ConfigError: With the key of the part that refused, from what it raised.
+    """
+    if isinstance(value, list) and bases(item := item_annotation(annotation)):
+        return [build(v, item, f"{key}.{i}", schema) for i, v in enumerate(value)]
+    accepted = [] if as_keys(annotation) is not None else bases(annotation)
+    if not accepted or not isinstance(value, dict) or "class_path" not in value:
+        return _leaf(value, annotation, key)
+    _, component = schema.resolve(value["class_path"], accepted, key)
+    known, _ = parameters(component, factory_arguments(annotation))
+    arguments = {
+        name: build(child, known[name].annotation, f"{key}.{name}", schema) if name in known else child
+        for name, child in value["init_args"].items()
+    }
+    if is_factory(annotation):
+        return partial(component, **arguments)
+    try:
+        return component(**arguments)
+    except Exception as error:
+        raise _with_key(key, error) from error
+
+
+def _leaf(value: Any, annotation: Any, key: str) -> Any:
+    if annotation in (inspect.Parameter.empty, Any):
+        return value
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=annotation)
+    try:
+        return parser.instantiate(parser.parse_object({"value": value})).value
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise ConfigError(key, condensed(str(error))) from error
+
+
+def _with_key(key: str, error: Exception) -> Exception:
+    """An error with the config key that led to it; errors that are no matter of input stay as they are."""
+    if isinstance(error, CliError):
+        return error
+    if isinstance(error, ImportError):
+        return ConfigError(key, missing_package("resdomains_tasks", "", error))
+    if isinstance(error, ValueError | TypeError | OSError | MisconfigurationException):
+        return ConfigError(key, str(error))
+    return error
+
+
+def condensed(text: str) -> str:
+    """The lines of a jsonargparse message that say what is wrong, without the trees around them."""
+    noise = ("Subtypes:", "Errors:", "Does not validate", "Given value", "- Expected a <class 'NoneType'>")
+    lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(noise) and not line.startswith("Expected a <class 'NoneType'>")]
+    return " ".join(kept[:4]) or text.splitlines()[0]

@@ -1,0 +1,19 @@
+"""Plain tables for commands that answer at once; rich alone takes longer to import than they to run."""
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their longest cell; the last one wraps at the terminal's edge."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head) - 1)]
+    left = sum(widths) + 2 * len(widths)
+    room = max(shutil.get_terminal_size((100, 24)).columns - left, 30)
+    lines = []
+    for row in [head, *rows]:
+        start = "".join(cell.ljust(width + 2) for cell, width in zip(row, widths, strict=False))
+        wrapped = textwrap.wrap(row[-1], room) or [""]
+        lines.append((start + wrapped[0]).rstrip())
+        lines.extend(" " * left + line for line in wrapped[1:])
+    return "\n".join(lines)
