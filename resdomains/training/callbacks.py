@@ -69,7 +69,8 @@ class StepLog(Callback):
         self._busy += now - self._step_began
         self._idle_since = now
         step_count = trainer.global_step
-        if step_count > self._logged and step_count % trainer.log_every_n_steps == 0:
+        interval = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+        if step_count > self._logged and step_count % interval == 0:
             self._flush(trainer, task)
 
     def _flush(self, trainer: Trainer, task: Task) -> None:
@@ -163,10 +164,17 @@ class SaveOnInterrupt(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Save when the exception is an interruption; one process of several cannot save alone."""
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        if stopped and trainer.world_size == 1 and trainer.global_step > 0 and trainer.state.fn == "fit":
+        if (
+            stopped
+            and trainer.world_size == 1
+            and trainer.global_step > 0
+            and trainer.state.fn == "fit"
+        ):
             trainer.save_checkpoint(self.path)
 
 

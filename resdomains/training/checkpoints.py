@@ -32,8 +32,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: refused, because it is not a plain checkpoint and loading it could run code ({reason})"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BadCheckpoint(f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict) or "resdomains" not in checkpoint or "state_dict" not in checkpoint:
+        raise BadCheckpoint(
+            f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0]})"
+        ) from error
+    if (
+        not isinstance(checkpoint, dict)
+        or "resdomains" not in checkpoint
+        or "state_dict" not in checkpoint
+    ):
         raise BadCheckpoint(
             f"{path}: not a checkpoint of resdomains (it has no 'resdomains' entry); "
             "weights of other libraries are loaded through a task's weights argument"
@@ -72,7 +78,9 @@ def load_task(path: str | Path) -> Task:
     try:
         task = parser.instantiate(parser.parse_object({"model": model})).model
     except (ArgumentError, ImportError) as error:
-        raise BadCheckpoint(f"{path}: its task {model['class_path']} cannot be built: {error}") from error
+        raise BadCheckpoint(
+            f"{path}: its task {model['class_path']} cannot be built: {error}"
+        ) from error
     assert isinstance(task, Task)
     task.recipe = ours["recipe"]
     task.load_state_dict(checkpoint["state_dict"])

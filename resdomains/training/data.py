@@ -73,7 +73,7 @@ class ShardedBatches(Batches):
         world: Number of processes.
         shuffle: Whether this is training: shuffle, and drop the last, smaller batch.
         seed: The run's seed.
-        multiple: Batches of an epoch are rounded down to a multiple of this (gradient accumulation), if that leaves any.
+        multiple: Batches of an epoch are rounded down to a multiple of this (gradient accumulation), if any are left.
         weights: (length,) probabilities to draw with replacement instead of shuffling.
 
     Raises:
@@ -117,7 +117,9 @@ class ShardedBatches(Batches):
     def _shuffled(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         if self.weights is not None:
-            return torch.multinomial(self.weights, self.length, replacement=True, generator=generator)
+            return torch.multinomial(
+                self.weights, self.length, replacement=True, generator=generator
+            )
         return torch.randperm(self.length, generator=generator)
 
     def batches(self, epoch: int) -> Iterator[list[int]]:
@@ -176,7 +178,9 @@ class DataModule(LightningDataModule, ABC):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if num_workers < 0:
-            raise ValueError(f"num_workers must be at least 0, got {num_workers}; 0 reads in the training process")
+            raise ValueError(
+                f"num_workers must be at least 0, got {num_workers}; 0 reads in the training process"
+            )
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -221,7 +225,9 @@ class DataModule(LightningDataModule, ABC):
             world,
             shuffle=train,
             seed=self.seed,
-            multiple=self.trainer.accumulate_grad_batches if train and self.trainer is not None else 1,
+            multiple=self.trainer.accumulate_grad_batches
+            if train and self.trainer is not None
+            else 1,
             weights=self.sample_weights() if train else None,
         )
 
@@ -259,7 +265,9 @@ class DataModule(LightningDataModule, ABC):
         self.ready()
 
     def _loader(self, split: Split) -> ResumableLoader:
-        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        rank, world = (
+            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        )
         return ResumableLoader(
             self.ready_dataset(split),
             batch_sampler=self.batch_sampler(split, rank, world),

@@ -38,7 +38,12 @@ def learning_curves(metrics: Path) -> "Figure | None":
     left, right = figure.subplots(1, 2)
     for name, colour in ((schema.TRAIN_LOSS, "0.55"), (schema.VAL_LOSS, "tab:blue")):
         if curves[name][0]:
-            left.plot(*curves[name], color=colour, label=name, marker="." if len(curves[name][0]) < 30 else "")
+            left.plot(
+                *curves[name],
+                color=colour,
+                label=name,
+                marker="." if len(curves[name][0]) < 30 else "",
+            )
     left.set(xlabel="training samples seen", ylabel="loss", title="Loss")
     left.legend(frameon=False)
     xs, ys = curves[schema.VAL_SCORE]
@@ -47,7 +52,11 @@ def learning_curves(metrics: Path) -> "Figure | None":
         best = max(range(len(ys)), key=ys.__getitem__)
         right.plot(xs[best], ys[best], "o", color="tab:orange")
         right.annotate(
-            f"best {ys[best]:.4f}", (xs[best], ys[best]), textcoords="offset points", xytext=(-6, -14), ha="right"
+            f"best {ys[best]:.4f}",
+            (xs[best], ys[best]),
+            textcoords="offset points",
+            xytext=(-6, -14),
+            ha="right",
         )
     right.set(xlabel="training samples seen", ylabel=schema.VAL_SCORE, title="Validation score")
     for axes in (left, right):

@@ -60,7 +60,9 @@ class WarmupCosine(Schedule):
 
     def after_warmup(self, progress: float) -> float:
         """Return final + (1 - final) (1 + cos(pi progress)) / 2."""
-        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+        return self.final + (1.0 - self.final) * 0.5 * (
+            1.0 + math.cos(math.pi * min(progress, 1.0))
+        )
 
 
 class WarmupLinear(Schedule):
@@ -125,13 +127,17 @@ class Optimization:
         if not lr > 0:
             raise ValueError(f"lr must be positive, got {lr}")
         if not 0.0 < layer_decay <= 1.0:
-            raise ValueError(f"layer_decay must lie in (0, 1], got {layer_decay}; 1 gives every layer the same rate")
+            raise ValueError(
+                f"layer_decay must lie in (0, 1], got {layer_decay}; 1 gives every layer the same rate"
+            )
         self.lr = lr
         self.optimizer = optimizer
         self.schedule = schedule if schedule is not None else WarmupCosine()
         self.layer_decay = layer_decay
 
-    def build(self, module: nn.Module, backbone: str, blocks: Iterator[tuple[str, nn.Module]]) -> Optimizer:
+    def build(
+        self, module: nn.Module, backbone: str, blocks: Iterator[tuple[str, nn.Module]]
+    ) -> Optimizer:
         """Build the optimizer for a module's trainable parameters.
 
         Args:
@@ -146,13 +152,16 @@ class Optimization:
                 level = _level(name, backbone, names) if self.layer_decay < 1.0 else 0
                 groups.setdefault((level, parameter.ndim > 1), []).append(parameter)
         if not groups:
-            raise ValueError("no parameter is trainable: every weight is frozen; leave at least the head unfrozen")
+            raise ValueError(
+                "no parameter is trainable: every weight is frozen; leave at least the head unfrozen"
+            )
         top = len(names) + 1
         return self.optimizer(
             [
                 {
                     "params": parameters,
-                    "lr": self.lr * (self.layer_decay ** (top - level) if self.layer_decay < 1.0 else 1.0),
+                    "lr": self.lr
+                    * (self.layer_decay ** (top - level) if self.layer_decay < 1.0 else 1.0),
                     **({} if decayed else {"weight_decay": 0.0}),
                 }
                 for (level, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
@@ -162,7 +171,9 @@ class Optimization:
 
     def scheduler(self, optimizer: Optimizer, steps: int) -> LambdaLR:
         """Build the per-step schedule over `steps` optimizer steps."""
-        return LambdaLR(optimizer, lambda step: self.schedule.factor(min((step + 1) / max(steps, 1), 1.0)))
+        return LambdaLR(
+            optimizer, lambda step: self.schedule.factor(min((step + 1) / max(steps, 1), 1.0))
+        )
 
 
 def _level(name: str, backbone: str, blocks: list[str]) -> int:

@@ -56,5 +56,7 @@ def choose_precision(accelerator: str) -> Precision:
         return Precision("32-true", "the CPU has no fast bfloat16 (avx512_bf16)")
     error = _bf16_error()
     if not error < 0.02:
-        return Precision("32-true", f"bfloat16 failed its self-test: convolution gradients off by {error:.1%}")
+        return Precision(
+            "32-true", f"bfloat16 failed its self-test: convolution gradients off by {error:.1%}"
+        )
     return Precision("bf16-mixed", "the CPU computes bfloat16 and passed the self-test")

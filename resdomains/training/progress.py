@@ -37,7 +37,8 @@ class RunProgress(ProgressBar):
         self._enabled = True
 
     def _text(self, trainer: Trainer) -> str:
-        log = next(c for c in trainer.callbacks if isinstance(c, StepLog)).last
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+        log = next(c for c in callbacks if isinstance(c, StepLog)).last
         score = trainer.callback_metrics.get(schema.VAL_SCORE)
         parts = [
             f"loss {log[schema.TRAIN_LOSS]:.3f}" if log else "",
@@ -54,7 +55,11 @@ class RunProgress(ProgressBar):
         """Open the bar."""
         if not self._enabled or not self._console.is_terminal:
             return
-        steps = cast(Task, pl_module).total_steps() if trainer.max_epochs != -1 or trainer.max_steps != -1 else None
+        steps = (
+            cast(Task, pl_module).total_steps()
+            if trainer.max_epochs != -1 or trainer.max_steps != -1
+            else None
+        )
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -91,7 +96,9 @@ class RunProgress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a line where there is no terminal to draw a bar on."""
         if self._enabled and not self._console.is_terminal and trainer.state.fn == "fit":
-            self._console.print(f"{self._epoch(trainer)}  {self._text(trainer)}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{self._epoch(trainer)}  {self._text(trainer)}", highlight=False, soft_wrap=True
+            )
 
     def _close(self) -> None:
         if self._progress is not None:
@@ -102,6 +109,8 @@ class RunProgress(ProgressBar):
         """Take the bar away."""
         self._close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Take the bar away."""
         self._close()

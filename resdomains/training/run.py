@@ -88,7 +88,7 @@ class Run:
         parent = Path(options.root) / task / (options.name or config)
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         folder = parent / stamp
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             number = 1
             while True:
                 try:
@@ -128,14 +128,18 @@ class Run:
         """
         table = CSVLogger(str(self.folder), name="", version="")
         mode = self.wandb.resolved_mode()
-        if rank_zero_only.rank != 0:
+        if not is_first_process():
             return [table]
-        _ = table.experiment  # made while the folder is empty: it warns about files that it finds there
+        _ = (
+            table.experiment
+        )  # made while the folder is empty: it warns about files that it finds there
         if mode == "disabled":
             return [table]
         return [table, self._wandb_logger(mode, facts, metric_names)]
 
-    def _wandb_logger(self, mode: Literal["online", "offline"], facts: dict[str, Any], metric_names: list[str]) -> WandbLogger:
+    def _wandb_logger(
+        self, mode: Literal["online", "offline"], facts: dict[str, Any], metric_names: list[str]
+    ) -> WandbLogger:
         import wandb
 
         # The run is begun here and not by the logger, which would define `*` (a glob that competes with exact names
@@ -181,6 +185,12 @@ class Run:
         draft.replace(self.folder / "summary.json")
 
 
+def is_first_process() -> bool:
+    """Say whether this process writes the run's files; known from the environment before any group exists."""
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # Lightning sets it on import
+    return rank == 0
+
+
 def run_facts(task: Task, run: Run, data: str, seed: int, world_size: int) -> dict[str, Any]:
     """Describe a run by the columns that runs of all domains share."""
     backbone = task.backbone
@@ -219,7 +229,9 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """Return the git commit of the working folder, with `+changes` where it has any; None outside a repository."""
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
         changes = subprocess.run(
             ["git", "status", "--porcelain", "--untracked-files=no"],
             capture_output=True,

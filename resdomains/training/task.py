@@ -61,7 +61,10 @@ class Task(LightningModule, ABC):
             return
         parameters = inspect.signature(cls.__init__).parameters
         for name in ("backbone", "spec", "optimization"):
-            if name not in parameters or parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+            if (
+                name not in parameters
+                or parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY
+            ):
                 raise TypeError(
                     f"{cls.__qualname__}.__init__ must take the keyword-only argument {name!r}: the launcher gives it; "
                     f"its parameters are {', '.join(parameters)}"
@@ -87,7 +90,9 @@ class Task(LightningModule, ABC):
 
     def build_all_metrics(self) -> None:
         """Make the metrics of the evaluated splits; a subclass calls this when `build_metrics` can answer."""
-        self.metrics = nn.ModuleDict({split: nn.ModuleDict(self.build_metrics()) for split in ("val", "test")})
+        self.metrics = nn.ModuleDict(
+            {split: nn.ModuleDict(self.build_metrics()) for split in ("val", "test")}
+        )
 
     @abstractmethod
     def build_metrics(self) -> dict[str, Metric]:
@@ -127,7 +132,9 @@ class Task(LightningModule, ABC):
 
     def metrics_of(self, split: Split) -> dict[str, Metric]:
         """Return the metrics of an evaluated split."""
-        return dict(cast(Iterable[tuple[str, Metric]], cast(nn.ModuleDict, self.metrics[split]).items()))
+        return dict(
+            cast(Iterable[tuple[str, Metric]], cast(nn.ModuleDict, self.metrics[split]).items())
+        )
 
     @property
     def lr(self) -> float:
@@ -148,7 +155,10 @@ class Task(LightningModule, ABC):
         """Build the optimizer and its per-step schedule."""
         optimizer = self.optimization.build(self, "backbone", self.blocks())
         scheduler = self.optimization.scheduler(optimizer, self.total_steps())
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def total_steps(self) -> int:
         """Return the optimizer steps of the whole run.
@@ -168,7 +178,10 @@ class Task(LightningModule, ABC):
             ends.append(-(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs)
         if ends:
             return min(ends)
-        if isinstance(self.optimization.schedule, Constant) and not self.optimization.schedule.warmup:
+        if (
+            isinstance(self.optimization.schedule, Constant)
+            and not self.optimization.schedule.warmup
+        ):
             return 1
         raise ValueError(
             f"the schedule {type(self.optimization.schedule).__name__} needs to know when training ends: "
@@ -212,7 +225,9 @@ class Task(LightningModule, ABC):
     def _evaluate(self, batch: Any, split: Split) -> None:
         result = self.step(batch, split)
         self._losses.setdefault(split, []).append(result.loss.detach().double() * result.items)
-        self._losses[split].append(torch.tensor(float(result.items), dtype=torch.float64, device=self.device))
+        self._losses[split].append(
+            torch.tensor(float(result.items), dtype=torch.float64, device=self.device)
+        )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Evaluate a validation batch."""
@@ -287,7 +302,9 @@ class Task(LightningModule, ABC):
         """
         ours = checkpoint.get("resdomains")
         if ours is None:
-            raise ValueError("the checkpoint was not written by resdomains: it has no 'resdomains' entry")
+            raise ValueError(
+                "the checkpoint was not written by resdomains: it has no 'resdomains' entry"
+            )
         if ours["recipe"] and self.recipe:
             theirs, mine = (r["model"]["class_path"] for r in (ours["recipe"], self.recipe))
             if theirs != mine:

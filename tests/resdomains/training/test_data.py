@@ -17,7 +17,7 @@ def test_processes_together_see_the_batches_of_one() -> None:
     (alone,) = batches(1)
     for world in (2, 3):
         shares = batches(world)
-        together = [sum(parts, []) for parts in zip(*shares, strict=True)]
+        together = [[i for part in parts for i in part] for parts in zip(*shares, strict=True)]
         assert together == alone
 
 
@@ -50,12 +50,16 @@ def test_weights_draw_in_their_proportion() -> None:
 
 
 def test_batch_size_must_be_shared_evenly() -> None:
-    with pytest.raises(ValueError, match=r"multiple of their number, got 12 for 5 processes; take 10 or 15"):
+    with pytest.raises(
+        ValueError, match=r"multiple of their number, got 12 for 5 processes; take 10 or 15"
+    ):
         ShardedBatches(101, 12, 0, 5, shuffle=True, seed=0)
 
 
 def test_batch_larger_than_the_split_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"batch_size 12 is larger than the training split of 7 samples"):
+    with pytest.raises(
+        ValueError, match=r"batch_size 12 is larger than the training split of 7 samples"
+    ):
         ShardedBatches(7, 12, 0, 1, shuffle=True, seed=0)
 
 

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from resdomains.training.optimization import Constant, Optimization, Steps, WarmupCosine, WarmupLinear
+from resdomains.training.optimization import (
+    Constant,
+    Optimization,
+    Steps,
+    WarmupCosine,
+    WarmupLinear,
+)
 
 
 def test_schedules_at_known_points() -> None:
@@ -19,7 +25,9 @@ def test_schedules_at_known_points() -> None:
 
 @pytest.mark.parametrize("bad", [-0.1, 1.0, 500])
 def test_warmup_is_a_fraction(bad: float) -> None:
-    with pytest.raises(ValueError, match=r"warmup is a fraction of training and must lie in \[0, 1\), got"):
+    with pytest.raises(
+        ValueError, match=r"warmup is a fraction of training and must lie in \[0, 1\), got"
+    ):
         WarmupCosine(bad)
 
 
@@ -28,7 +36,9 @@ def test_milestones_are_rising_fractions() -> None:
         Steps((30.0, 60.0))
 
 
-@pytest.mark.parametrize(("argument", "value"), [("lr", 0.0), ("layer_decay", 1.5), ("layer_decay", 0.0)])
+@pytest.mark.parametrize(
+    ("argument", "value"), [("lr", 0.0), ("layer_decay", 1.5), ("layer_decay", 0.0)]
+)
 def test_bad_numbers_are_refused(argument: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{argument} must"):
         Optimization(**{argument: value})  # type: ignore[arg-type]

@@ -12,7 +12,11 @@ def test_a_sample_draws_the_same_in_any_batch() -> None:
 def test_seed_epoch_index_and_draw_all_matter() -> None:
     index = torch.arange(1000)
     base = uniforms(0, 0, index, 2)
-    for other in (uniforms(1, 0, index, 2), uniforms(0, 1, index, 2), uniforms(0, 0, index + 1000, 2)):
+    for other in (
+        uniforms(1, 0, index, 2),
+        uniforms(0, 1, index, 2),
+        uniforms(0, 0, index + 1000, 2),
+    ):
         assert abs(torch.corrcoef(torch.stack([base[:, 0], other[:, 0]]))[0, 1]) < 0.1
     assert abs(torch.corrcoef(base.T)[0, 1]) < 0.1
 

@@ -28,7 +28,12 @@ from tests.resdomains.training.toy import Clouds, Linear, Side
 
 
 def fit(
-    root: Path, data: Clouds, epochs: int = 2, mode: Any = "disabled", resume: Path | None = None, **trainer: Any
+    root: Path,
+    data: Clouds,
+    epochs: int = 2,
+    mode: Any = "disabled",
+    resume: Path | None = None,
+    **trainer: Any,
 ) -> tuple[Side, Run]:
     pl.seed_everything(0, verbose=False)
     task = Side(backbone=Linear(), spec=data.spec, optimization=Optimization(lr=0.1))
@@ -70,7 +75,9 @@ def test_logged_values_are_those_of_the_whole_split(tmp_path: Path) -> None:
     points, targets, _ = dataset.tensors
     logits = task.backbone(points)
     last = next(row for row in reversed(rows(run)) if schema.VAL_LOSS in row)
-    assert last[schema.VAL_LOSS] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), rel=1e-5)
+    assert last[schema.VAL_LOSS] == pytest.approx(
+        nn.functional.cross_entropy(logits, targets).item(), rel=1e-5
+    )
     top1 = (logits.argmax(1) == targets).float().mean().item()
     assert last[schema.VAL_SCORE] == pytest.approx(top1)
     assert last[schema.VAL_SKILL] == pytest.approx((top1 - 0.5) / 0.5)
@@ -100,8 +107,14 @@ def test_stopped_run_goes_on_exactly(tmp_path: Path, at: int, workers: int) -> N
     with pytest.raises(KeyError):
         run(callbacks=[Stop()])
     resumed, rest = run(resume=tmp_path / "stop.ckpt")
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-    losses = {row["step"]: row[schema.TRAIN_LOSS] for row in rows(uninterrupted) if schema.TRAIN_LOSS in row}
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
+    losses = {
+        row["step"]: row[schema.TRAIN_LOSS]
+        for row in rows(uninterrupted)
+        if schema.TRAIN_LOSS in row
+    }
     again = {row["step"]: row[schema.TRAIN_LOSS] for row in rows(rest) if schema.TRAIN_LOSS in row}
     assert again == {step: loss for step, loss in losses.items() if step > at}
 
@@ -110,14 +123,20 @@ def test_resumed_run_competes_with_the_best_of_the_run_before(tmp_path: Path) ->
     _, run = fit(tmp_path, Clouds(), epochs=2)
     best = read_checkpoint(run.checkpoints / "best.ckpt")
     _, rest = fit(tmp_path, Clouds(), epochs=3, resume=run.last_checkpoint)
-    (state,) = (v for k, v in read_checkpoint(rest.last_checkpoint)["callbacks"].items() if "Checkpoints" in k)
+    (state,) = (
+        v
+        for k, v in read_checkpoint(rest.last_checkpoint)["callbacks"].items()
+        if "Checkpoints" in k
+    )
     (before,) = (v for k, v in best["callbacks"].items() if "Checkpoints" in k)
     assert state["best_model_score"] >= before["best_model_score"]
     assert Path(state["best_model_path"]).is_file()
 
 
 def test_loss_that_is_no_number_stops_the_run_and_says_what_to_try(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDiverged, match=r"became nan at step \d \(epoch 0\).*Lower --model.optimization.lr"):
+    with pytest.raises(
+        TrainingDiverged, match=r"became nan at step \d \(epoch 0\).*Lower --model.optimization.lr"
+    ):
         fit(tmp_path, Clouds(poison=True))
 
 
@@ -128,7 +147,9 @@ def test_data_without_validation_train_and_keep_the_last_state(tmp_path: Path) -
 
 
 def test_endless_run_needs_a_schedule_without_end(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="WarmupCosine needs to know when training ends: set --trainer.max_epochs"):
+    with pytest.raises(
+        ValueError, match=r"WarmupCosine needs to know when training ends: set --trainer.max_epochs"
+    ):
         fit(tmp_path, Clouds(), epochs=-1)
 
 
@@ -136,11 +157,15 @@ def test_task_must_take_what_the_launcher_gives() -> None:
     with pytest.raises(TypeError, match=r"Bad.__init__ must take the keyword-only argument 'spec'"):
 
         class Bad(Side):
-            def __init__(self, *, backbone: nn.Module, optimization: Optimization | None = None) -> None:
+            def __init__(
+                self, *, backbone: nn.Module, optimization: Optimization | None = None
+            ) -> None:
                 super().__init__(backbone=backbone, spec={}, optimization=optimization)
 
 
-@pytest.mark.parametrize(("score", "chance", "skill"), [(0.1, 0.1, 0.0), (1.0, 0.1, 1.0), (0.55, 0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("score", "chance", "skill"), [(0.1, 0.1, 0.0), (1.0, 0.1, 1.0), (0.55, 0.1, 0.5)]
+)
 def test_skill_is_zero_at_chance_and_one_at_best(score: float, chance: float, skill: float) -> None:
     assert schema.skill(score, chance) == pytest.approx(skill)
 
@@ -152,7 +177,9 @@ def test_skill_without_chance_is_not_a_number() -> None:
 RECIPE = {
     "model": {
         "class_path": "tests.resdomains.training.toy.Side",
-        "init_args": {"backbone": {"class_path": "tests.resdomains.training.toy.Linear", "init_args": {}}},
+        "init_args": {
+            "backbone": {"class_path": "tests.resdomains.training.toy.Linear", "init_args": {}}
+        },
     }
 }
 
@@ -169,7 +196,9 @@ def test_pickled_code_in_a_checkpoint_is_refused_and_never_runs(tmp_path: Path) 
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"resdomains": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(BadCheckpoint, match=r"evil.ckpt: refused, because it is not a plain checkpoint"):
+    with pytest.raises(
+        BadCheckpoint, match=r"evil.ckpt: refused, because it is not a plain checkpoint"
+    ):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
 
@@ -197,7 +226,9 @@ def test_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
     task.on_save_checkpoint(checkpoint)
     other: Task = Side(backbone=Linear(), spec={"classes": ["a", "b"]})
     other.recipe = RECIPE
-    with pytest.raises(ValueError, match=r"the checkpoint holds a audio.Tagging, this run trains a .*Side"):
+    with pytest.raises(
+        ValueError, match=r"the checkpoint holds a audio.Tagging, this run trains a .*Side"
+    ):
         other.on_load_checkpoint(checkpoint)
 
 
@@ -218,13 +249,20 @@ def test_offline_run_holds_the_schema_by_exact_names(tmp_path: Path) -> None:
     records = [json.loads(line) for line in output.splitlines()]
     text = json.dumps(records)
     defined = {
-        record["metric"]["name"]: record["metric"].get("step_metric") or record["metric"].get("stepMetric")
+        record["metric"]["name"]: record["metric"].get("step_metric")
+        or record["metric"].get("stepMetric")
         for record in (r.get("record", r) for r in records)
         if "metric" in record
     }
     assert defined[schema.VAL_SCORE] == schema.SAMPLES
     assert not any("*" in name for name in defined)
-    for name in (schema.TRAIN_LOSS, schema.VAL_SKILL, *schema.PROGRESS, *schema.PERF, "media/learning_curves"):
+    for name in (
+        schema.TRAIN_LOSS,
+        schema.VAL_SKILL,
+        *schema.PROGRESS,
+        *schema.PERF,
+        "media/learning_curves",
+    ):
         assert name in text
     for fact in ("parameters", "merge", "world_size", "commit"):
         assert fact in text

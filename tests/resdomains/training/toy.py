@@ -18,7 +18,13 @@ class Clouds(DataModule):
     """Points of two classes; `poison` makes the first training point not a number."""
 
     def __init__(
-        self, *, batch_size: int = 8, num_workers: int = 0, seed: int = 0, poison: bool = False, val: int = 13
+        self,
+        *,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        seed: int = 0,
+        poison: bool = False,
+        val: int = 13,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.poison, self.val = poison, val
@@ -36,7 +42,9 @@ class Clouds(DataModule):
         return {"features": 4, "classes": ["left", "right"]}
 
     def dataset(self, split: Split) -> Dataset[Any] | None:
-        part = {"train": slice(0, 40), "val": slice(40, 40 + self.val), "test": slice(53, 64)}[split]
+        part = {"train": slice(0, 40), "val": slice(40, 40 + self.val), "test": slice(53, 64)}[
+            split
+        ]
         if split == "val" and not self.val:
             return None
         return TensorDataset(self.points[part], self.targets[part], torch.arange(64)[part])
