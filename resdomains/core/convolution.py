@@ -6,6 +6,7 @@ One-dimensional maps are ``(B, C, 1, L)``: a kernel of 3 is ``(1, 3)`` there.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resdomains.core.masks import Valid, advance, average_pool, hide, max_pool
@@ -23,7 +24,7 @@ class Conv(nn.Conv2d, Part):
     Weights start as He et al. 2015 (fan out, ReLU), a bias at zero.
 
     Raises:
-        ValueError: ``groups`` does not divide both channel counts.
+        ValueError: ``kernel`` is even, or ``groups`` does not divide both channel counts.
     """
 
     def __init__(
@@ -38,7 +39,11 @@ class Conv(nn.Conv2d, Part):
         groups: int = 1,
         bias: bool = False,
     ) -> None:
-        if in_channels % groups or out_channels % groups:
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(
+                f"kernel: expected an odd number, so that the map keeps its size, got {kernel}"
+            )
+        if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"groups: expected a divisor of in_channels={in_channels} and "
                 f"out_channels={out_channels}, got {groups}"
@@ -54,6 +59,10 @@ class Conv(nn.Conv2d, Part):
             bias,
         )
         self._mixes = kernel > 1
+        # oneDNN corrupts memory in the backward pass of such a convolution over channels_last maps
+        # (github.com/uxlfoundation/oneDNN/issues/6035: 1x1, strided, fewer channels than a vector
+        # holds; torch 2.11 crashed below 16). Skipping positions first computes the same.
+        self._thins = kernel == 1 and stride > 1 and in_channels // groups < 16
         # channels_last is the fast layout. Where the order is ambiguous (1x1, depthwise) strides
         # stay as they are: gradients come in those, and DDP warns when they differ.
         if kernel > 1 and in_channels > groups:
@@ -67,8 +76,10 @@ class Conv(nn.Conv2d, Part):
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         if self._mixes:
             x = hide(x, valid)
-        y: Tensor = self._conv_forward(x, self.weight, self.bias)
-        return y
+        stride = self.stride
+        if self._thins:
+            x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+        return F.conv2d(x, self.weight, self.bias, stride, self.padding, self.dilation, self.groups)
 
     def advance(self, valid: Valid | None) -> Valid | None:
         # nn.Conv2d types padding as str | tuple; __init__ above passes a tuple.

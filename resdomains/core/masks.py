@@ -48,6 +48,7 @@ class Valid:
                     f"lengths: expected values from 1 to {size} (the size of axis L), "
                     f"got values from {low} to {high}"
                 )
+        lengths = lengths.long()  # uint8 would overflow in sums
         return Valid(lengths, torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))
 
 
@@ -62,7 +63,7 @@ def check_items(x: Tensor, valid: Valid | None) -> None:
 
 def valid_of(lengths: Tensor | None, size: int) -> Valid | None:
     """``Valid.of`` where lengths are given; all positions count where they are not."""
-    return None if lengths is None else Valid.of(lengths.long(), size)
+    return None if lengths is None else Valid.of(lengths, size)
 
 
 def advance(
