@@ -1,0 +1,74 @@
+"""Time things in turn, and report them: a table in the terminal, JSON in a file."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+OUTPUT = Path(os.environ.get("RESDOMAINS_BENCHMARKS", "runs/benchmarks"))
+
+
+def in_turn(
+    things: Mapping[str, Callable[[], object]], rounds: int = 5, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Time each thing once a round, A B C A B C ..., so that a drift of the machine meets all alike.
+
+    Returns:
+        Seconds of every counted round, by name.
+    """
+    for _ in range(warmup):
+        for thing in things.values():
+            thing()
+    seconds: dict[str, list[float]] = {name: [] for name in things}
+    for _ in range(rounds):
+        for name, thing in things.items():
+            began = time.perf_counter()
+            thing()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> float:
+    """Return how many times faster `fast` is: the median of the rounds' own ratios."""
+    return statistics.median(s / f for s, f in zip(slow, fast, strict=True))
+
+
+def machine() -> dict[str, Any]:
+    """Describe what a figure was measured on."""
+    facts = {
+        "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def report(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table and write them to `<OUTPUT>/<name>.json` with the machine."""
+    table = Table(title=name)
+    columns = list(rows[0])
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(_shown(row.get(column)) for column in columns))
+    Console(width=120).print(table)
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    path = OUTPUT / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+    print(path)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
