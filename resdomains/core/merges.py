@@ -127,7 +127,8 @@ class Highway(Merge):
         nn.init.constant_(self.gate.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
-        return torch.lerp(s, b, torch.sigmoid(self.gate(s)).to(b.dtype))
+        # Not torch.lerp, which refuses the mixed precisions that autocast hands over.
+        return s + torch.sigmoid(self.gate(s)) * (b - s)
 
 
 class ReZero(Merge):

@@ -30,7 +30,7 @@ def test_compiled_blocks_compute_the_same_also_when_recomputed() -> None:
         torch.manual_seed(1)
         for _ in range(2):
             network(torch.randn(2, 3, 8, 8)).maps[-1].square().mean().backward()
-        gradient = network.stem.conv.weight.grad
+        gradient = network.get_parameter("stem.conv.weight").grad
         results.append([gradient, *network.buffers()])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)

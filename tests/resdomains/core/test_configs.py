@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from resdomains import core
-from resdomains.core import DropPath, GroupNorm, LayerScale, Recompute, ResNet
+from resdomains.core import DropPath, GroupNorm, LayerScale, Memory, Recompute, ResNet, Stack
 
 
 class Model:
@@ -39,6 +39,12 @@ def merges(network: ResNet) -> set[type]:
     return {type(block.merge) for _, block in network.blocks()}
 
 
+def memory_of(network: ResNet) -> Memory:
+    stack = network.get_submodule("stages.0.stack")
+    assert isinstance(stack, Stack)
+    return stack.memory
+
+
 @pytest.mark.parametrize(
     "name", ["Add", "BranchOnly", "ShortcutOnly", "Highway", "ReZero", "LayerScale", "DropPath"]
 )
@@ -58,7 +64,8 @@ def test_merges_nest() -> None:
         " {p: 0.2, merge: {class_path: LayerScale, init_args: {init: 0.5}}}}"
     )
     merge = list(network.blocks())[-1][1].merge
-    assert isinstance(merge, DropPath) and merge.p == pytest.approx(0.2)
+    assert isinstance(merge, DropPath)
+    assert merge.p == pytest.approx(0.2)
     assert isinstance(merge.merge, LayerScale)
     assert torch.equal(merge.merge.scale, torch.full((64, 1, 1), 0.5))
 
@@ -71,8 +78,9 @@ def test_merges_nest() -> None:
     ],
 )
 def test_memory(text: str, every: int) -> None:
-    memory = from_yaml(text).stages[0].stack.memory
-    assert isinstance(memory, Recompute) and memory.every == every
+    memory = memory_of(from_yaml(text))
+    assert isinstance(memory, Recompute)
+    assert memory.every == every
 
 
 def test_parts() -> None:
@@ -89,7 +97,8 @@ def test_parts() -> None:
     )
     kinds = {type(module) for module in network.modules()}
     assert {core.SiLU, core.ImageNetStem, core.PooledProjection, core.Bottleneck} <= kinds
-    assert core.SqueezeExcitation in kinds and core.BatchNorm not in kinds
+    assert core.SqueezeExcitation in kinds
+    assert core.BatchNorm not in kinds
     assert {m.channels // m.groups for m in network.modules() if isinstance(m, GroupNorm)} == {4}
 
 
@@ -101,7 +110,7 @@ def test_the_command_line_takes_one_key() -> None:
     ]
     network = made(parser().parse_args(arguments))
     assert merges(network) == {core.Highway}
-    assert isinstance(network.stages[0].stack.memory, Recompute)
+    assert isinstance(memory_of(network), Recompute)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +134,5 @@ def test_weights_by_name() -> None:
     built.add_argument("--weights", type=Weights | None, default=None)
     config = built.parse_args(["--weights=Timm", "--weights.source=x.pth"])
     weights = built.instantiate(config).weights
-    assert isinstance(weights, Timm) and weights.source == "x.pth"
+    assert isinstance(weights, Timm)
+    assert weights.source == "x.pth"

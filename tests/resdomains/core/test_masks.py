@@ -1,5 +1,6 @@
 """Variable length: an item alone is the item in a batch."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -9,12 +10,14 @@ import torch.nn.functional as F
 from resdomains.core import (
     BatchNorm,
     Bottleneck,
+    DeepNorm,
     GroupNorm,
     Highway,
     ImageNetStem,
     LayerNorm,
     NoNorm,
     Norm,
+    NormActivated,
     Place,
     PooledHead,
     PooledProjection,
@@ -37,6 +40,11 @@ NETS = {
     "basic": {},
     "zero pad": {"shortcut": ZeroPad, "merge": Highway},
     "group": {"norm": partial(GroupNorm, channels_per_group=4), "stem": ImageNetStem},
+    "post-norm": {
+        "norm": partial(GroupNorm, channels_per_group=4),
+        "after": NormActivated,
+        "merge": DeepNorm,
+    },
     "layer": {"norm": LayerNorm, "block": PreActivationBasic},
     "none": {"norm": NoNorm},
     "dilated": {"dilations": [1, 2, 3], "shortcut": PooledProjection},
@@ -110,7 +118,7 @@ def test_group_statistics_count_valid_positions_only() -> None:
 
 
 @pytest.mark.parametrize("stem", [SmallImageStem, ImageNetStem, WaveformStem, SpectrogramStem])
-def test_lengths_follow_the_map(stem: type[Stem]) -> None:
+def test_lengths_follow_the_map(stem: Callable[[Place], Stem]) -> None:
     part = stem(Place(1, 4, BatchNorm, ReLU, dims=1))
     for size in range(5, 120, 3):
         valid = part.advance(Valid.of(torch.tensor([size]), size))

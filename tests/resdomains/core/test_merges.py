@@ -74,14 +74,14 @@ def test_deep_norm() -> None:
     # 16 sums are the paper's N = 8 encoder layers.
     merge = DeepNorm(SITE)
     torch.testing.assert_close(merge(S, B), (2 * 8) ** 0.25 * S + B)
-    branch = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    before = branch[0].weight.clone()
-    Residual(branch, Bare(), merge, nn.LayerNorm(4))
-    torch.testing.assert_close(branch[0].weight, before * (8 * 8) ** -0.25)
+    layer = nn.Linear(4, 4)
+    before = layer.weight.clone()
+    Residual(nn.Sequential(layer, nn.ReLU()), Bare(), merge, nn.LayerNorm(4))
+    torch.testing.assert_close(layer.weight, before * (8 * 8) ** -0.25)
 
 
 def test_deep_norm_without_norm_after_the_sum_is_refused() -> None:
-    with pytest.raises(ValueError, match="DeepNorm needs a norm after the sum.*after=Activated"):
+    with pytest.raises(ValueError, match=r"DeepNorm needs a norm after the sum.*after=Activated"):
         resnet20(merge=DeepNorm)
     with pytest.raises(ValueError, match="DeepNorm needs a norm after the sum"):
         resnet20(merge=lambda site: DropPath(site, merge=DeepNorm))
@@ -142,7 +142,7 @@ def test_every_merge_trains_in_every_block(merge: type[Merge]) -> None:
     assert {type(block.merge) for _, block in net.blocks()} == {merge}
     out = net(torch.randn(2, 3, 16, 16)).maps[-1]
     out.square().mean().backward()
-    gradient = net.stem.conv.weight.grad
+    gradient = net.get_parameter("stem.conv.weight").grad
     assert gradient is not None
     assert gradient.isfinite().all()
     assert (gradient.abs().sum() > 0) or merge is ShortcutOnly

@@ -29,5 +29,5 @@ def test_group_norm_is_torchs() -> None:
 
 
 def test_group_norm_names_a_divisor() -> None:
-    with pytest.raises(ValueError, match="channels_per_group=16 does not divide 20.*such as 20"):
+    with pytest.raises(ValueError, match=r"channels_per_group=16 does not divide 20.*such as 20"):
         GroupNorm(20)

@@ -98,7 +98,7 @@ def test_lesion_swaps_the_merge_and_leaves_its_input_alone() -> None:
 
 def test_leading_activation_leaves_the_shortcut_alone_without_norm() -> None:
     net = resnet20(block=PreActivationBasic, norm=NoNorm)
-    block = net.stages[0].stack.blocks[1]
+    block = list(net.blocks())[1][1]
     x = torch.randn(2, 16, 4, 4)
     before = x.clone()
     block(x)

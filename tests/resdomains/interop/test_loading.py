@@ -20,8 +20,7 @@ def state() -> dict[str, Tensor]:
 
 
 def first_weight(network: ResNet2d) -> Tensor:
-    weight = network.state_dict()["stem.conv.weight"]
-    return weight.clone()
+    return network.get_parameter("stem.conv.weight").detach().clone()
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pth"])

@@ -69,8 +69,9 @@ def test_pre_activation_stages_end_normalised_and_activated() -> None:
     net = ResNet2d((1, 1), (8, 16), block=PreActivationBasic)
     assert all(isinstance(stage.finish, NormActivated) for stage in net.stages)
     assert all((m >= 0).all() for m in net(torch.randn(2, 3, 8, 8)).maps)
-    first, later = ResNet2d((2,), (8,), block=PreActivationBasic).stages[0].stack.blocks
-    assert not hasattr(first.branch, "norm1") and hasattr(later.branch, "norm1")
+    first, later = (b for _, b in ResNet2d((2,), (8,), block=PreActivationBasic).blocks())
+    assert not hasattr(first.branch, "norm1")
+    assert hasattr(later.branch, "norm1")
 
 
 def test_convolutions_have_a_bias_only_without_norm() -> None:
@@ -85,7 +86,8 @@ def test_other_norms_train(norm: type[GroupNorm]) -> None:
     net = resnet20(norm=norm)
     net(torch.randn(2, 3, 8, 8)).maps[-1].square().mean().backward()
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    assert gradients and all(g.isfinite().all() for g in gradients)
+    assert gradients
+    assert all(g.isfinite().all() for g in gradients)
 
 
 def test_all_parameters_get_gradients() -> None:
@@ -153,4 +155,5 @@ def test_wrong_input_is_named(
 def test_activations_may_overwrite_where_nobody_reads() -> None:
     relu = ReLU()
     x = torch.tensor([-1.0])
-    assert relu(x) is x and x == 0
+    assert relu(x) is x
+    assert x == 0
