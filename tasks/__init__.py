@@ -1,0 +1,1 @@
+"""The tasks that ship with resdomains, installed as `resdomains_tasks`; each folder is a plugin."""

@@ -1,0 +1,162 @@
+"""Read picture files that nobody has checked, and make them fit."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+from resdomains.training import BadSample
+
+from .spec import ImageSpec
+
+SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".pgm",
+        ".ppm",
+        ".pnm",
+        ".avif",
+    )
+)
+# Formats that PIL decodes itself: it hands others (EPS) to outside programs.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+MAX_PIXELS = 2**26
+"""Larger pictures are refused: a small file can claim any size and fill the memory."""
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats to try; asked for one that this PIL was built without, it raises KeyError."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def find_pictures(folder: str | Path) -> Iterator[str]:
+    """Yield the paths of the pictures in a folder and its subfolders, in a fixed order, hidden ones left out."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield f"{parent}{os.sep}{name}"
+
+
+def read_picture(path: str | Path, channels: int) -> Tensor:
+    """Decode a picture file to 8 bits a channel.
+
+    The orientation in its EXIF data is applied. What is transparent is laid on white. 16-bit grey is divided by 257.
+    CMYK is converted by PIL's formula, without its colour profile. Of an animation the first frame is taken.
+
+    Args:
+        path: The file.
+        channels: 1 for grey (ITU-R 601 luma), 3 for red, green, blue.
+
+    Returns:
+        (C, H, W) uint8.
+
+    Raises:
+        BadSample: If the file is missing, is no picture, is damaged, is larger than `MAX_PIXELS`, or holds pixels
+            whose scale is not known (32-bit integers, floats).
+    """
+    try:
+        with warnings.catch_warnings():
+            # PIL warns of odd metadata, which nobody can act on here; of bombs it warns before it raises.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_formats()) as opened:
+                width, height = opened.size
+                if width * height > MAX_PIXELS:
+                    raise BadSample(
+                        str(path),
+                        f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are accepted",
+                    )
+                pixels = _pixels(opened, channels)
+    except BadSample:
+        raise
+    except FileNotFoundError as error:
+        raise BadSample(str(path), "no such file") from error
+    except IsADirectoryError as error:
+        raise BadSample(str(path), "a folder, not a picture") from error
+    except UnidentifiedImageError as error:
+        raise BadSample(str(path), "not a picture in a format that is read") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadSample(
+            str(path), f"more than the {MAX_PIXELS:,} pixels that are accepted"
+        ) from error
+    except (
+        Exception
+    ) as error:  # PIL's decoders raise many types on damaged files, among them SyntaxError
+        raise BadSample(str(path), f"damaged picture ({type(error).__name__}: {error})") from error
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
+
+
+def _pixels(image: Image.Image, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return a picture's pixels as a writable (H, W) or (H, W, 3) uint8 array."""
+    form = image.format
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and form in ("PNG", "PPM")):
+        wide = np.asarray(image).astype(np.int64)
+        image = Image.fromarray(((wide + 128) // 257).clip(0, 255).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        kind = "32-bit integer" if image.mode == "I" else "floating point"
+        raise ValueError(
+            f"{kind} pixels, whose scale is not known; save it with 8 or 16 bits a channel"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image)
+    # A grey picture must not pass through RGB: the luma of equal channels can round away from them.
+    return np.array(image.convert("L" if channels == 1 else "RGB"))
+
+
+def resize(image: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+    """Return a (C, H, W) uint8 picture resized to (C, height, width), antialiased."""
+    if image.shape[-2:] == (height, width):
+        return image
+    # The copy in channels_last takes torch's vectorised uint8 path.
+    batch = image[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(batch, (height, width), mode=interpolation, antialias=True)[0]
+
+
+def fit(image: Tensor, spec: ImageSpec) -> Tensor:
+    """Resize a picture until it covers height / crop_pct by width / crop_pct, and keep the middle.
+
+    Args:
+        image: (C, H, W) uint8.
+        spec: The size wanted.
+
+    Returns:
+        (C, spec.height, spec.width) uint8.
+    """
+    height, width = image.shape[-2:]
+    scale = max(spec.height / height, spec.width / width) / spec.crop_pct
+    # Far more than the crop needs; without it a picture one pixel wide would be blown up to gigabytes.
+    image = _middle(
+        image,
+        int(min(height, 4 * spec.height / scale + 1)),
+        int(min(width, 4 * spec.width / scale + 1)),
+    )
+    height, width = image.shape[-2:]
+    tall, wide = max(spec.height, round(height * scale)), max(spec.width, round(width * scale))
+    return _middle(resize(image, tall, wide, spec.interpolation), spec.height, spec.width)
+
+
+def _middle(image: Tensor, height: int, width: int) -> Tensor:
+    top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
+    return image[..., top : top + height, left : left + width]

@@ -1,0 +1,222 @@
+"""Image classification: a residual network, a linear head, and what is measured and shown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from resdomains.core import Features, PooledHead, ResNet2d
+from resdomains.interop import Weights
+from resdomains.training import BadSample, Optimization, StepResult, Task
+from resdomains.training.schema import Split
+
+from .losses import BinaryCrossEntropy, CrossEntropy, Loss
+from .metrics import (
+    AveragePrecision,
+    CalibrationError,
+    Confusion,
+    MacroF1,
+    MeanAveragePrecision,
+    Mistakes,
+    Reliability,
+    TopK,
+)
+from .pictures import find_pictures, fit, read_picture
+from .spec import ImageSpec, denormalise, normalise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TOP = 5
+
+
+class ImageClassification(Task):
+    """Name the class of a picture, or each of its labels.
+
+    The score is top-1 accuracy, of which guessing gets 1 / classes; for multi-label data it is the mean average
+    precision, of which guessing gets the mean share of pictures that have a class.
+
+    Args:
+        backbone: A network over (B, C, H, W) that returns `Features`.
+        spec: What an image data module says of its pictures.
+        loss: What is minimised; cross-entropy, or binary cross-entropy for multi-label data, if not given.
+        dropout: Probability of dropping a pooled feature before the head.
+        weights: Pretrained weights to begin with; the head is new unless the numbers of classes agree.
+        optimization: Optimizer, rate and schedule.
+
+    Raises:
+        ValueError: If spec, backbone and loss do not fit each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        spec: dict[str, Any],
+        loss: Loss | None = None,
+        dropout: float = 0.0,
+        weights: Weights | None = None,
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__(backbone=backbone, spec=spec, optimization=optimization)
+        self.image_spec = ImageSpec.of(spec)
+        channels = getattr(backbone, "in_channels", None)
+        if channels is not None and channels != self.image_spec.channels:
+            raise ValueError(
+                f"backbone takes pictures of {channels} channels, the data have {self.image_spec.channels}; "
+                f"set --model.backbone.in_channels {self.image_spec.channels}"
+            )
+        out_channels = getattr(backbone, "out_channels", None)
+        if not out_channels:
+            raise TypeError(
+                f"backbone {type(backbone).__name__} states no out_channels; take a network of resdomains.core"
+            )
+        if loss is None:
+            loss = BinaryCrossEntropy() if self.image_spec.multilabel else CrossEntropy()
+        loss.check(self.image_spec)
+        self.loss = loss
+        self.head = PooledHead(out_channels[-1], len(self.image_spec.classes), dropout=dropout)
+        if weights is not None:
+            weights.load(cast(ResNet2d, backbone), self.head)
+        self.to(memory_format=torch.channels_last)
+        self.build_all_metrics()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, K) logits of (B, C, H, W) normalised pictures."""
+        return cast(Tensor, self.head(self.backbone(images)))
+
+    def embed(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return (B, D), what the head is given: the last stage's features, averaged over the picture."""
+        features: Features = self.backbone(batch["image"])
+        return self.head.embed(features)
+
+    def build_metrics(self) -> dict[str, Metric]:
+        """Return top-1, top-5, calibration error and confusion, or average precision and F1 for multi-label data."""
+        spec = self.image_spec
+        count = len(spec.classes)
+        if spec.multilabel:
+            return {
+                "map": MeanAveragePrecision(count),
+                "f1": MacroF1(count),
+                "average_precision": AveragePrecision(count),
+            }
+        return {
+            "top1": TopK(1),
+            **({"top5": TopK(_TOP)} if count > _TOP else {}),
+            "calibration_error": CalibrationError(),
+            "reliability": Reliability(),
+            "confusion": Confusion(count),
+            "mistakes": Mistakes(spec.channels, spec.height, spec.width),
+        }
+
+    def step(self, batch: Any, split: Split) -> StepResult:
+        """Compute the loss of a batch and measure it."""
+        images, targets = batch["image"], batch["target"]
+        logits = self(images)
+        loss = self.loss(logits, targets)
+        if split != "train":
+            probabilities = self.loss.probabilities(logits.detach())
+            for metric in self.metrics_of(split).values():
+                if isinstance(metric, Mistakes):
+                    metric.update(
+                        probabilities, targets, denormalise(images, self.image_spec), batch["index"]
+                    )
+                else:
+                    metric.update(probabilities, targets)
+        return StepResult(loss, len(images))
+
+    def score(self, results: Mapping[str, Tensor]) -> Tensor:
+        """Return top-1 accuracy, or mean average precision for multi-label data."""
+        return results["map" if self.image_spec.multilabel else "top1"]
+
+    @staticmethod
+    def chance(spec: Mapping[str, Any]) -> float | None:
+        """Return 1 / classes; for multi-label data the mean prevalence, which a random order reaches."""
+        image_spec = ImageSpec.of(spec)
+        if image_spec.multilabel:
+            shares = image_spec.prevalence or []
+            return sum(shares) / len(shares)
+        return 1.0 / len(image_spec.classes)
+
+    def read(self, paths: Sequence[Path]) -> Iterator[dict[str, Any] | BadSample]:
+        """Yield the pictures in files and folders, made to fit as in evaluation; a `BadSample` where one is broken.
+
+        An item is `{"image": (C, H, W) uint8, "source": path}`.
+        """
+        for path in paths:
+            path = Path(path)
+            files = list(find_pictures(path)) if path.is_dir() else [str(path)]
+            if not files:
+                yield BadSample(str(path), "a folder without pictures")
+            for file in files:
+                try:
+                    image = fit(read_picture(file, self.image_spec.channels), self.image_spec)
+                except BadSample as error:
+                    yield error
+                else:
+                    yield {"image": image, "source": file}
+
+    def collate(self, items: Sequence[Any]) -> dict[str, Any]:
+        """Make a normalised batch of what `read` yields."""
+        images = normalise(torch.stack([item["image"] for item in items]), self.image_spec)
+        return {"image": images, "source": [item["source"] for item in items]}
+
+    @torch.no_grad()
+    def predict(self, batch: Any) -> list[dict[str, Any]]:
+        """Return a record for each picture.
+
+        `source`, `label`, `probability`, and `top`, up to five (label, probability) pairs. For multi-label data
+        `labels` holds all pairs of probability 0.5 or more in place of `label` and `probability`.
+        """
+        probabilities = self.loss.probabilities(self(batch["image"]))
+        classes = self.image_spec.classes
+        values, places = probabilities.sort(dim=1, descending=True, stable=True)
+        sources = (
+            batch["source"]
+            if "source" in batch
+            else [f"sample {i}" for i in batch["index"].tolist()]
+        )
+        records = []
+        for source, p, k in zip(sources, values.tolist(), places.tolist(), strict=True):
+            ranked = [[classes[place], value] for place, value in zip(k, p, strict=True)]
+            if self.image_spec.multilabel:
+                answer: dict[str, Any] = {"labels": [pair for pair in ranked if pair[1] >= 0.5]}
+            else:
+                answer = {"label": ranked[0][0], "probability": ranked[0][1]}
+            records.append({"source": str(source), **answer, "top": ranked[:_TOP]})
+        return records
+
+    def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
+        """Return the confusion matrix, the most confident mistakes and the reliability diagram, or the label scores."""
+        # Imported here: matplotlib takes half a second, for which only a figure should wait.
+        from . import figures
+
+        spec = self.image_spec
+        title = f"{_NAMES.get(split, split)}: {_measured(results, spec)}"
+        if spec.multilabel:
+            scores = results["average_precision"].cpu()
+            return {"average_precision": figures.average_precision(scores, spec, title)}
+        pictures = {
+            "confusion": figures.confusion(results["confusion"].cpu(), spec.classes, title),
+            "reliability": figures.reliability(
+                results["reliability"].cpu(), float(results["calibration_error"]), title
+            ),
+        }
+        rows = results["mistakes"].cpu()
+        if len(rows):
+            shape = cast(Mistakes, self.metrics_of(split)["mistakes"]).shape
+            pictures["mistakes"] = figures.mistakes(rows, shape, spec.classes, title)
+        return pictures
+
+
+_NAMES = {"val": "validation", "test": "test"}
+
+
+def _measured(results: Mapping[str, Tensor], spec: ImageSpec) -> str:
+    if spec.multilabel:
+        return f"mean average precision {float(results['map']):.3f}"
+    wrong = results["confusion"].sum() - results["confusion"].diagonal().sum()
+    return f"{float(results['top1']):.2%} right, {int(wrong):,} of {int(results['confusion'].sum()):,} wrong"
