@@ -57,7 +57,10 @@ class TaskPlugin:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise ValueError(f"name must be an identifier, got {self.name!r}")
-        for key, value in {"task": self.task, **{f"data[{k}]": v for k, v in self.data.items()}}.items():
+        for key, value in {
+            "task": self.task,
+            **{f"data[{k}]": v for k, v in self.data.items()},
+        }.items():
             if not re.fullmatch(r"[\w.]+:\w+", value):
                 raise ValueError(f"{key} must be written 'package.module:Class', got {value!r}")
         unknown = sorted(set(self.reads_from_disk) - set(self.data))
@@ -68,7 +71,9 @@ class TaskPlugin:
     @property
     def packages(self) -> frozenset[str]:
         """Top-level packages of the task and its data modules."""
-        return frozenset(value.split(".")[0].split(":")[0] for value in (self.task, *self.data.values()))
+        return frozenset(
+            value.split(".")[0].split(":")[0] for value in (self.task, *self.data.values())
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,10 @@ def discover() -> list[Found]:
     for point in metadata.entry_points(group=GROUP):
         entry = _load(point)
         other = found.get(entry.name)
-        if other is not None and (other.distribution, other.value) != (entry.distribution, entry.value):
+        if other is not None and (other.distribution, other.value) != (
+            entry.distribution,
+            entry.value,
+        ):
             raise PluginError(
                 f"task {entry.name!r} is registered twice: by {_origin(other)} and by {_origin(entry)};"
                 " uninstall one of them"
@@ -186,9 +194,13 @@ def find_config(name: str) -> Path:
     group = name.partition("/")[0]
     for entry in discover():
         if entry.name == group and entry.plugin is None:
-            raise PluginError(f"config {name!r}: the plugin {_origin(entry)} is broken: {entry.reason}")
+            raise PluginError(
+                f"config {name!r}: the plugin {_origin(entry)} is broken: {entry.reason}"
+            )
     if path.is_dir():
-        raise ConfigNotFound(f"--config {name}: is a folder; a YAML file or a shipped config is needed")
+        raise ConfigNotFound(
+            f"--config {name}: is a folder; a YAML file or a shipped config is needed"
+        )
     raise ConfigNotFound(
         f"--config {name}: no such file and no shipped config of that name; "
         + suggest(name, configs, "shipped configs", "resdomains configs")
@@ -256,7 +268,11 @@ def check_extra(distribution: str, extra: str) -> Extra:
     for line in metadata.requires(distribution) or ():
         requirement = Requirement(line)
         marker = requirement.marker
-        if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
+        if (
+            marker is None
+            or marker.evaluate({"extra": ""})
+            or not marker.evaluate({"extra": extra})
+        ):
             continue
         try:
             version = metadata.version(requirement.name)
@@ -300,7 +316,9 @@ def _load(point: metadata.EntryPoint) -> Found:
         if not isinstance(value, TaskPlugin):
             raise TypeError(f"{point.value} is a {type(value).__name__}, not a TaskPlugin")
         if value.name != point.name:
-            raise ValueError(f"{point.value} is named {value.name!r}, its entry point {point.name!r}")
+            raise ValueError(
+                f"{point.value} is named {value.name!r}, its entry point {point.name!r}"
+            )
         plugin = value
     except Exception:  # a plugin may fail in any way; its error is shown, the others still work
         error = traceback.format_exc()

@@ -15,8 +15,8 @@ from resdomains.cli.schema import (
     Schema,
     as_keys,
     bases,
-    factory_arguments,
     default_class_path,
+    factory_arguments,
     parameters,
 )
 from resdomains.cli.yaml_files import read_text
@@ -47,7 +47,7 @@ class Composer:
         plain = tuple(k.rstrip("+") for k in keys if k not in ("init_args",))
         if plain[-1] == "class_path":
             plain = plain[:-1]
-        annotation, default = self.schema.annotation_at(self.config, plain)
+        annotation, _ = self.schema.annotation_at(self.config, plain)
         node: Any = self.config
         for i, name in enumerate(plain[:-1], 1):
             node = self._descend(node, name, plain[:i])
@@ -107,7 +107,7 @@ class Composer:
         old = node.get(name)
         if isinstance(old, str) and _is_part(value) and "class_path" not in value:
             old = {"class_path": old}
-        if _is_part(old) and (_is_part(value) or isinstance(value, str)):
+        if isinstance(old, dict) and _is_part(old) and (_is_part(value) or isinstance(value, str)):
             node[name] = self._merge_part(old, value, keys)
         elif isinstance(old, dict) and isinstance(value, dict):
             for child, given in value.items():

@@ -1,6 +1,7 @@
 """Evaluate a checkpoint on a split."""
 
 import json
+import sys
 from typing import Literal
 
 from pytorch_lightning import seed_everything
@@ -9,7 +10,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import CliError
-from resdomains.cli.fitting import build_trainer, checkpoint_at, compose, leave_together, print_or_explain
+from resdomains.cli.fitting import (
+    build_trainer,
+    checkpoint_at,
+    compose,
+    leave_together,
+    print_or_explain,
+)
 from resdomains.cli.quiet import quiet
 from resdomains.training import Task, schema
 
@@ -34,7 +41,7 @@ def evaluate(arguments: Arguments, split: Literal["val", "test"], shape: str) ->
     _check_spec(spec, data.spec)
     task = session.task(spec)
     load_weights(task, checkpoint, session.ckpt_path)
-    trainer, precision = build_trainer(session, [])
+    trainer, precision = build_trainer(session, [], bar=shape == "table" and sys.stdout.isatty())
     run = trainer.validate if split == "val" else trainer.test
     run(task, datamodule=data, verbose=False)
     _show(task, split, shape, precision.name)
@@ -61,7 +68,9 @@ def load_weights(task: Task, checkpoint: dict[str, object], path: str) -> None:
 def _check_spec(trained: dict[str, object], now: dict[str, object]) -> None:
     """Raise unless the data speak the checkpoint's language: same classes, same shapes."""
     for name in sorted(set(trained) & set(now)):
-        if name in ("classes", "class_names", "labels", "vocabulary") and list_of(trained[name]) != list_of(now[name]):
+        if name in ("classes", "class_names", "labels", "vocabulary") and list_of(
+            trained[name]
+        ) != list_of(now[name]):
             raise CliError(
                 f"data: {name} differ from those that the checkpoint was trained with:"
                 f" {shorten(now[name])}, trained with {shorten(trained[name])}"

@@ -46,14 +46,22 @@ def explain_key(session: Session, keys: tuple[str, ...]) -> str:
         if name not in group.owned
     ]
     about = inspect.getdoc(group.component)
-    parts = [title, about or "", table(("  key", "value"), rows) if rows else "it takes no arguments"]
+    parts = [
+        title,
+        about or "",
+        table(("  key", "value"), rows) if rows else "it takes no arguments",
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
 def _value_at(config: object, keys: tuple[str, ...]) -> object:
     value = config
     for name in keys:
-        if isinstance(value, dict) and name not in value and isinstance(value.get("init_args"), dict):
+        if (
+            isinstance(value, dict)
+            and name not in value
+            and isinstance(value.get("init_args"), dict)
+        ):
             value = value["init_args"]
         if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
             value = value[int(name)]

@@ -7,14 +7,17 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # re-exported
+    MisconfigurationException,
+    SIGTERMException,
+)
 
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
@@ -45,7 +48,9 @@ def compose(arguments: Arguments) -> Session:
     Raises:
         CliError: If anything in it is not accepted.
     """
-    path = next((text for keys, text in reversed(arguments.overrides) if keys == ("ckpt_path",)), None)
+    path = next(
+        (text for keys, text in reversed(arguments.overrides) if keys == ("ckpt_path",)), None
+    )
     if arguments.configs or path is None:
         return Session(arguments)
     recipe, name = recipe_of(path)
@@ -60,10 +65,14 @@ def recipe_of(path: str) -> tuple[dict[str, Any], str]:
     """
     recipe = checkpoint_at(path)["resdomains"]["recipe"]
     if recipe is None:
-        raise CliError(f"--ckpt_path {path}: was trained from Python and holds no config; give --config")
+        raise CliError(
+            f"--ckpt_path {path}: was trained from Python and holds no config; give --config"
+        )
     # runs/<task>/<config>/<time>/checkpoints/<file>
     folders = Path(path).absolute().parents
-    return recipe, folders[2].name if len(folders) > 2 and folders[0].name == "checkpoints" else Path(path).stem
+    return recipe, folders[2].name if len(folders) > 2 and folders[
+        0
+    ].name == "checkpoints" else Path(path).stem
 
 
 def checkpoint_at(path: str) -> dict[str, Any]:
@@ -84,6 +93,8 @@ def print_or_explain(arguments: Arguments, session: Session) -> bool:
         print(explain_key(session, arguments.help_for))
         return True
     if arguments.print_config:
+        for note in session.notes:
+            print(f"note: {note}", file=sys.stderr)
         print(config_text(session), end="")
         return True
     return False
@@ -103,7 +114,7 @@ def config_text(session: Session, name: str | None = None) -> str:
 
 
 def build_trainer(
-    session: Session, callbacks: list[Callback], folder: Path | None = None
+    session: Session, callbacks: list[Callback], folder: Path | None = None, bar: bool = True
 ) -> tuple[Trainer, Precision]:
     """Build Lightning's Trainer with the precision that suits the device.
 
@@ -111,6 +122,7 @@ def build_trainer(
         session: The config.
         callbacks: What the run adds to the config's own.
         folder: Where Lightning may put files of its own.
+        bar: Whether Lightning may draw a progress bar.
 
     Raises:
         ConfigError: If Lightning refuses the options.
@@ -126,9 +138,8 @@ def build_trainer(
         precision = Precision(str(options["precision"]), "the config says so")
     own = options.pop("callbacks", None) or []
     own = own if isinstance(own, list) else [own]
-    if options.get("enable_progress_bar") is False:
-        from pytorch_lightning.callbacks import ProgressBar
-
+    options["enable_progress_bar"] = bar and options.get("enable_progress_bar") is not False
+    if not options["enable_progress_bar"]:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     try:
         trainer = Trainer(
@@ -143,6 +154,14 @@ def build_trainer(
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ConfigError("trainer", str(error)) from error
     return trainer, precision
+
+
+# How gloo and NCCL say that a process at the other end has gone.
+_PEER_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "remote process has terminated",
+)
 
 
 class _Fit:
@@ -167,7 +186,7 @@ class _Fit:
         self.facts = run_facts(
             self.task, self.run, session.data_name, session.seed, self.trainer.world_size
         )
-        self.status = "running"
+        self.progress: dict[str, float] | None = None
 
     @rank_zero_only
     def _remove_folder(self) -> None:
@@ -189,7 +208,9 @@ class _Fit:
         lines.append(("run", report.relative(self.run.folder)))
         if self.session.ckpt_path is not None:
             lines.append(("goes on", f"from {self.session.ckpt_path}"))
-        lines += [("changed", f"{key}: {before} -> {after}") for key, before, after in self.changed or []]
+        lines += [
+            ("changed", f"{key}: {before} -> {after}") for key, before, after in self.changed or []
+        ]
         lines += [("note", note) for note in self.session.notes]
         report.print_pairs(lines)
         (self.run.folder / "config.yaml").write_text(config_text(self.session, self.run.config))
@@ -212,12 +233,11 @@ class _Fit:
                 self.task, datamodule=self.data, ckpt_path=self.session.ckpt_path, weights_only=True
             )
             status = self._after_fit()
-        except (KeyboardInterrupt, SystemExit) as error:
-            return self._stopped(error)
         except SIGTERMException:
-            self.finish("terminated")
-            complain(f"stopped by a signal\n{self.how_to_go_on()}")
-            return TERMINATED
+            return self._stopped("terminated")
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning has handled Ctrl-C, callbacks included, when it arrives here as SystemExit.
+            return self._stopped("interrupted")
         except Exception as error:
             self.finish("failed", error)
             return self._failed(error)
@@ -226,10 +246,9 @@ class _Fit:
 
     def _after_fit(self) -> int:
         if self.trainer.received_sigterm:
-            self.finish("terminated")
-            complain(f"stopped by a signal\n{self.how_to_go_on()}")
-            return TERMINATED
+            return self._stopped("terminated")
         fitted = dict(self.task.results.get("val", {}))
+        self.progress = self.task.progress()  # the test's time is not training's
         if self.session.full["test_after_fit"] and self.data.has("test"):
             best = self._best_path()
             self.trainer.test(
@@ -246,11 +265,10 @@ class _Fit:
                 return callback.best_model_path
         return None
 
-    def _stopped(self, error: BaseException) -> int:
-        # Lightning has handled Ctrl-C when it arrives here as SystemExit, callbacks included.
-        self.finish("interrupted")
-        complain(f"interrupted\n{self.how_to_go_on()}")
-        return INTERRUPTED
+    def _stopped(self, status: Literal["interrupted", "terminated"]) -> int:
+        self.finish(status)
+        rank_zero_only(complain)(f"{status}\n{self.how_to_go_on()}")
+        return INTERRUPTED if status == "interrupted" else TERMINATED
 
     def _failed(self, error: Exception) -> int:
         self._end_others()
@@ -260,10 +278,14 @@ class _Fit:
         if isinstance(error, TrainingDiverged):
             # All processes see the same loss.
             rank_zero_only(complain)(str(error))
+        elif self.trainer.world_size > 1 and any(sign in str(error) for sign in _PEER_GONE):
+            complain("stopped, because another process ended; its own error says why")
         elif isinstance(error, BadSample):
             complain(f"data: {error}")
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            complain(f"no space left for {error.filename or self.run.folder}; free some and go on:\n{self.how_to_go_on()}")
+            complain(
+                f"no space left for {error.filename or self.run.folder}; free some and go on:\n{self.how_to_go_on()}"
+            )
         else:
             complain(unexpected(error, self.run.folder))
         if "--traceback" in sys.argv:
@@ -297,7 +319,7 @@ class _Fit:
 
     def summary(self, status: str, error: Exception | None) -> dict[str, Any]:
         """What `summary.json` holds: what ran, how far, how well."""
-        progress = self.task.progress()
+        progress = self.progress or self.task.progress()
         seconds = progress[schema.SECONDS]
         values: dict[str, Any] = {"status": status, **self.facts}
         if error is not None:
@@ -327,7 +349,11 @@ class _Fit:
 
     def _best_score(self) -> float | None:
         for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and self.validated:
+            if (
+                isinstance(callback, ModelCheckpoint)
+                and callback.best_model_score is not None
+                and self.validated
+            ):
                 return float(callback.best_model_score)
         return None
 
@@ -352,8 +378,10 @@ class _Fit:
             if (values := report.scalars(self.task, split))
         }
         if "val" in columns:
-            columns = {"val, last": columns["val"]} | {k: v for k, v in columns.items() if k != "val"}
-        progress = self.task.progress()
+            columns = {"val, last": columns["val"]} | {
+                k: v for k, v in columns.items() if k != "val"
+            }
+        progress = self.progress or self.task.progress()
         seconds = progress[schema.SECONDS]
         rest = {
             "samples/s": f"{progress[schema.SAMPLES] / seconds:,.0f}" if seconds else "",
@@ -364,7 +392,9 @@ class _Fit:
             rest["best val/score"] = report.number(best)
         report.console.print(report.result_table(columns or {"": {}}, rest))
         pictures = self.run.pictures if self.run.pictures.is_dir() else self.run.folder
-        report.print_pairs([("pictures", report.relative(pictures)), ("run", report.relative(self.run.folder))])
+        report.print_pairs(
+            [("pictures", report.relative(pictures)), ("run", report.relative(self.run.folder))]
+        )
 
 
 def _metric_names(task: Task) -> list[str]:

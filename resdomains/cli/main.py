@@ -101,16 +101,20 @@ def complain(message: str) -> None:
 
 
 def unexpected(error: BaseException, folder: Path) -> str:
-    """Write the traceback under `folder` and return the message that names it."""
-    kind = type(error).__name__
-    first = str(error).strip().splitlines()[:1]
-    text = f"{kind}: {first[0]}" if first else kind
-    rank = os.environ.get("LOCAL_RANK", "0")
-    path = folder / ("error.log" if rank == "0" else f"error-{rank}.log")
-    if folder == Path(tempfile.gettempdir()):
-        path = folder / f"resdomains-error-{os.getpid()}.log"
-    try:
-        path.write_text("".join(traceback.format_exception(error)))
-    except OSError:  # no space, or no right to write there: the message itself is what counts
-        return f"{text}\n  --traceback shows where"
-    return f"{text}\n  where it happened: {path} (--traceback shows it)"
+    """Write the traceback to `error.log` in a folder and return the message that names it.
+
+    A folder that is missing or full is no reason to lose the traceback: the system's temporary
+    folder takes its place.
+    """
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    temporary = Path(tempfile.gettempdir()) / f"resdomains-error-{os.getpid()}.log"
+    for path in (folder / "error.log", temporary):
+        if path.parent == temporary.parent and path != temporary:
+            continue
+        try:
+            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        except OSError:
+            continue
+        return f"{text}\n  where it happened: {path} (--traceback shows it)"
+    return f"{text}\n  --traceback shows where"

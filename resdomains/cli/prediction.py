@@ -87,7 +87,9 @@ def _embedder(task: Task, arguments: Arguments) -> Any:
         raise CliError(f"--embeddings {path}: its folder does not exist")
     embed = getattr(task, "embed", None)
     if embed is None:
-        raise CliError(f"--embeddings: {type(task).__name__} has no features to write (no method `embed`)")
+        raise CliError(
+            f"--embeddings: {type(task).__name__} has no features to write (no method `embed`)"
+        )
     return embed
 
 
@@ -128,7 +130,9 @@ def render(records: Sequence[Mapping[str, Any]], shape: str) -> str:
 
 
 def _is_ranking(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, list | tuple) and len(v) == 2 for v in value)
+    return isinstance(value, list) and all(
+        isinstance(v, list | tuple) and len(v) == 2 for v in value
+    )
 
 
 def _cell(value: Any) -> str:

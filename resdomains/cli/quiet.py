@@ -16,6 +16,8 @@ WARNINGS = (
     r"You're resuming from a checkpoint that ended before the epoch ended",
     # `--trainer.accelerator cpu` on a machine with a GPU is a choice, and the first lines name it.
     r"GPU available but not used",
+    # Task logs what its metrics computed over all processes; there is nothing left to reduce.
+    r"It is recommended to use `self\.log\(.*sync_dist=True\)`",
     # Lightning calls names that torch has retired.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )

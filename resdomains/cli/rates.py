@@ -1,11 +1,12 @@
 """Find a learning rate with Lightning's Tuner."""
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytorch_lightning import seed_everything
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.tuner.tuning import Tuner
 
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import FAILED, CliError
@@ -35,7 +36,7 @@ def find_rate(arguments: Arguments) -> int:
     task = session.task(data.spec)
     with tempfile.TemporaryDirectory() as folder:
         # The Tuner keeps the initial weights in a file under the trainer's root.
-        trainer, _ = build_trainer(session, [], Path(folder))
+        trainer, _ = build_trainer(session, [], Path(folder), bar=sys.stderr.isatty())
         if trainer.world_size > 1:
             raise CliError(
                 "trainer.devices: lr-find runs in one process; its rate holds for the same global batch"
@@ -54,7 +55,9 @@ def find_rate(arguments: Arguments) -> int:
     draw(found.results["lr"], found.results["loss"], suggestion, output)
     print(f"picture     {output}")
     if suggestion is None:
-        complain("no rate can be suggested: the loss did not fall; try --steps 300 or another range")
+        complain(
+            "no rate can be suggested: the loss did not fall; try --steps 300 or another range"
+        )
         return FAILED
     print(f"suggestion  --model.optimization.lr {suggestion:.3g}")
     return 0
@@ -71,7 +74,9 @@ def _rate(arguments: Arguments, name: str, default: float) -> float:
     return value
 
 
-def draw(rates: Sequence[float], losses: Sequence[float], suggestion: float | None, path: Path) -> None:
+def draw(
+    rates: Sequence[float], losses: Sequence[float], suggestion: float | None, path: Path
+) -> None:
     """Draw the smoothed loss over the learning rate, with the suggestion."""
     from matplotlib.figure import Figure
 
@@ -79,7 +84,9 @@ def draw(rates: Sequence[float], losses: Sequence[float], suggestion: float | No
     axes = figure.subplots()
     axes.plot(rates, losses)
     if suggestion is not None:
-        axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion {suggestion:.3g}")
+        axes.axvline(
+            suggestion, color="tab:red", linestyle="--", label=f"suggestion {suggestion:.3g}"
+        )
         axes.legend()
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (smoothed)")
     figure.savefig(path, dpi=120)

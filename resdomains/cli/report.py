@@ -28,7 +28,10 @@ def first_lines(
     return [
         ("task", f"{facts['task']} ({type(task).__name__})"),
         ("data", f"{facts['data']}, {batch}{' over all processes' if world > 1 else ''}"),
-        ("network", f"{facts['network']}{depth}, {facts['parameters']:,} parameters, merge {facts['merge']}"),
+        (
+            "network",
+            f"{facts['network']}{depth}, {facts['parameters']:,} parameters, merge {facts['merge']}",
+        ),
         ("device", f"{device}, {processes}, {precision.name}, because {precision.reason}"),
     ]
 
@@ -55,7 +58,11 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
 def scalars(task: Task, split: str) -> dict[str, float]:
@@ -78,7 +85,9 @@ def result_table(columns: Mapping[str, Mapping[str, float]], rest: Mapping[str, 
         table.add_column(title, justify="right")
     names = list(dict.fromkeys(name for values in columns.values() for name in values))
     for name in names:
-        table.add_row(name, *(number(values[name]) if name in values else "" for values in columns.values()))
+        table.add_row(
+            name, *(number(values[name]) if name in values else "" for values in columns.values())
+        )
     table.add_section()
     for name, value in rest.items():
         table.add_row(name, value, *[""] * (len(columns) - 1))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.optim.lr_scheduler import LambdaLR
 
 from resdomains.cli.composition import changes
 from resdomains.cli.errors import ConfigError
@@ -19,7 +20,11 @@ def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tupl
     """
     found = changes(recipe, now)
     for key, before, after in found:
-        if key in ("model.class_path", "model.optimization.optimizer.class_path", "model.optimization.optimizer"):
+        if key in (
+            "model.class_path",
+            "model.optimization.optimizer.class_path",
+            "model.optimization.optimizer",
+        ):
             raise ConfigError(
                 key,
                 f"is {after}, the checkpoint was trained with {before} and holds its state; start a new run"
@@ -42,11 +47,13 @@ class ApplyOptimization(Callback):
         task = cast(Task, pl_module)
         for restored, config in zip(trainer.optimizers, trainer.lr_scheduler_configs, strict=True):
             fresh = task.optimization.build(task, "backbone", task.blocks())
-            scheduler = config.scheduler
+            scheduler = cast(LambdaLR, config.scheduler)  # what Optimization builds
             rates = [group["lr"] for group in fresh.param_groups]
             for group, new in zip(restored.param_groups, fresh.param_groups, strict=True):
                 group.update({k: v for k, v in new.items() if k not in ("params", "lr")})
                 group["initial_lr"] = new["lr"]
             scheduler.base_lrs = rates
-            for group, rate, factor in zip(restored.param_groups, rates, scheduler.lr_lambdas, strict=True):
+            for group, rate, factor in zip(
+                restored.param_groups, rates, scheduler.lr_lambdas, strict=True
+            ):
                 group["lr"] = rate * factor(scheduler.last_epoch)

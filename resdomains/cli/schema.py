@@ -12,7 +12,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jsonargparse import ArgumentError, ArgumentParser
 
 from resdomains.cli.errors import ConfigError
-from resdomains.plugins import PluginError, discover, extra_of, importable_packages, nearest, suggest
+from resdomains.plugins import (
+    PluginError,
+    discover,
+    extra_of,
+    importable_packages,
+    nearest,
+    suggest,
+)
 
 Component = Callable[..., Any]
 """A class, or a function whose return annotation names one."""
@@ -56,7 +63,7 @@ def parameters(component: Component, called_with: int = 0) -> tuple[dict[str, Pa
         component: Class or function.
         called_with: How many of the first parameters its caller gives: those of a factory.
     """
-    target = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
+    target = component.__init__ if inspect.isclass(component) else component
     found: dict[str, Parameter] = {}
     owners: list[Any] = [target]
     if inspect.isclass(component):
@@ -81,8 +88,13 @@ def parameters(component: Component, called_with: int = 0) -> tuple[dict[str, Pa
                         found.setdefault(key, Parameter(hint, default))
                 else:
                     further = True
-            elif name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
-                found.setdefault(name, Parameter(hints.get(name, parameter.annotation), parameter.default))
+            elif name != "self" and parameter.kind not in (
+                parameter.VAR_POSITIONAL,
+                parameter.POSITIONAL_ONLY,
+            ):
+                found.setdefault(
+                    name, Parameter(hints.get(name, parameter.annotation), parameter.default)
+                )
         if not further:
             break
     for name in list(found)[:called_with]:
@@ -132,14 +144,19 @@ def item_annotation(annotation: Any) -> Any:
     """What the items of a list annotation are, or None."""
     for member in alternatives(annotation):
         origin = get_origin(member)
-        if inspect.isclass(origin) and issubclass(origin, collections.abc.Iterable) and get_args(member):
+        if (
+            inspect.isclass(origin)
+            and issubclass(origin, collections.abc.Iterable)
+            and get_args(member)
+        ):
             return get_args(member)[0]
     return None
 
 
 def _subclasses(base: type) -> Iterator[type]:
     yield base
-    for child in base.__subclasses__():
+    children: list[type] = base.__subclasses__()
+    for child in children:
         yield from _subclasses(child)
 
 
@@ -147,9 +164,17 @@ def _short_names(accepted: list[type]) -> dict[str, list[str]]:
     """Import paths by short name: loaded public subclasses, and what `resdomains.core` offers."""
     found: dict[str, set[str]] = {}
     for base in accepted:
-        for child in _subclasses(base):
-            if not inspect.isabstract(child) and not child.__name__.startswith("_") and "<" not in child.__qualname__:
-                found.setdefault(child.__name__, set()).add(f"{child.__module__}.{child.__qualname__}")
+        # A base with subclasses is a contract; naming it would build nothing that works.
+        children: list[type] = [c for c in _subclasses(base) if c is not base] or [base]
+        for child in children:
+            if (
+                not inspect.isabstract(child)
+                and not child.__name__.startswith("_")
+                and "<" not in child.__qualname__
+            ):
+                found.setdefault(child.__name__, set()).add(
+                    f"{child.__module__}.{child.__qualname__}"
+                )
     core = importlib.import_module("resdomains.core")
     for name in getattr(core, "__all__", ()):
         if _fits(getattr(core, name), accepted):
@@ -158,7 +183,13 @@ def _short_names(accepted: list[type]) -> dict[str, list[str]]:
 
 
 def _fits(component: Any, accepted: list[type]) -> bool:
-    made = component if inspect.isclass(component) else returned(component) if callable(component) else None
+    made = (
+        component
+        if inspect.isclass(component)
+        else returned(component)
+        if callable(component)
+        else None
+    )
     return made is not None and issubclass(made, tuple(accepted))
 
 
@@ -185,18 +216,24 @@ class Schema:
             paths = names.get(name, [])
             public = [path for path in paths if path.partition(".")[0] in self.packages]
             if len(public) > 1:
-                raise ConfigError(key, f"{name!r} is the name of several: {', '.join(public)}; give one of these")
+                raise ConfigError(
+                    key, f"{name!r} is the name of several: {', '.join(public)}; give one of these"
+                )
             if not public:
                 what = " or ".join(base.__name__ for base in accepted)
-                raise ConfigError(key, f"no {what} named {name!r}; " + suggest(name, names, "known by short name"))
+                raise ConfigError(
+                    key, f"no {what} named {name!r}; " + suggest(name, names, "known by short name")
+                )
             name = public[0]
         component = self._import(name, key)
         if not _fits(component, accepted):
             what = " or ".join(base.__name__ for base in accepted)
             made = component if inspect.isclass(component) else f"a {type(component).__name__}"
             shown = made.__name__ if inspect.isclass(made) else made
-            raise ConfigError(key, f"{name} is {shown}, expected a {what} or a function that returns one")
-        return name, component  # type: ignore[no-any-return]
+            raise ConfigError(
+                key, f"{name} is {shown}, expected a {what} or a function that returns one"
+            )
+        return name, component
 
     def _import(self, path: str, key: str) -> Any:
         parts = path.split(".")
@@ -214,9 +251,13 @@ class Schema:
             except ModuleNotFoundError as error:
                 missing = error.name or ""
                 if not ".".join(parts[:count]).startswith(missing):
-                    raise ConfigError(key, f"cannot import {path}: {missing_package(parts[0], path, error)}") from error
+                    raise ConfigError(
+                        key, f"cannot import {path}: {missing_package(parts[0], path, error)}"
+                    ) from error
             except ImportError as error:
-                raise ConfigError(key, f"cannot import {path}: {missing_package(parts[0], path, error)}") from error
+                raise ConfigError(
+                    key, f"cannot import {path}: {missing_package(parts[0], path, error)}"
+                ) from error
         if module is None:
             raise ConfigError(key, f"cannot import {path}: no module named {parts[0]!r}")
         value: Any = module
@@ -229,7 +270,9 @@ class Schema:
                 hint = f"; did you mean {owner}.{near}?" if near else ""
                 raise ConfigError(key, f"{owner} has no {part!r}{hint}") from None
             except ImportError as error:  # a package that imports its parts when they are asked for
-                raise ConfigError(key, f"cannot import {path}: {missing_package(parts[0], path, error)}") from error
+                raise ConfigError(
+                    key, f"cannot import {path}: {missing_package(parts[0], path, error)}"
+                ) from error
         return value
 
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +306,9 @@ class Schema:
         stray = sorted(set(value) - {"class_path", "init_args"})
         if "class_path" in value or "init_args" in value:
             if stray:
-                raise ConfigError(f"{key}.{stray[0]}", "stands beside class_path; write it under init_args")
+                raise ConfigError(
+                    f"{key}.{stray[0]}", "stands beside class_path; write it under init_args"
+                )
             given = value.get("init_args")
         else:
             given = value
@@ -274,7 +319,10 @@ class Schema:
             raise ConfigError(f"{key}.class_path", f"expected a dotted class path, got {name!r}")
         path, component = self.resolve(name, accepted, key)
         group = Keys(component, OWNED_ARGUMENTS.get(key, {}), factory_arguments(annotation))
-        return {"class_path": path, "init_args": self._arguments(given or {}, group, key, required=True)}
+        return {
+            "class_path": path,
+            "init_args": self._arguments(given or {}, group, key, required=True),
+        }
 
     def _arguments(self, given: Any, group: Keys, key: str, *, required: bool) -> dict[str, Any]:
         if isinstance(given, str):
@@ -293,7 +341,10 @@ class Schema:
                     result[name] = value
                     continue
                 names = sorted(set(known) - set(group.owned))
-                raise ConfigError(f"{key}.{name}", "unknown key; " + _suggest_key(str(name), names, group.component))
+                raise ConfigError(
+                    f"{key}.{name}",
+                    "unknown key; " + _suggest_key(str(name), names, group.component),
+                )
             result[name] = self._normalise(
                 value, known[name].annotation, f"{key}.{name}", known[name].default
             )
@@ -328,7 +379,9 @@ class Schema:
                 path = value.get("class_path") if isinstance(value, dict) else value
                 path = path or default_class_path(annotation, default)
                 if not accepted or not isinstance(path, str):
-                    raise ConfigError(f"{key}.{name}", f"{key} has no keys: it is {expected(annotation)}")
+                    raise ConfigError(
+                        f"{key}.{name}", f"{key} has no keys: it is {expected(annotation)}"
+                    )
                 component = self.resolve(path, accepted, key)[1]
                 group = Keys(component, OWNED_ARGUMENTS.get(key, {}), factory_arguments(annotation))
                 given = value.get("init_args", value) if isinstance(value, dict) else {}
@@ -339,7 +392,9 @@ class Schema:
                 if open_ended:
                     return Any, None
                 names = sorted(set(known) - set(group.owned))
-                raise ConfigError(f"{key}.{name}", "unknown key; " + _suggest_key(name, names, group.component))
+                raise ConfigError(
+                    f"{key}.{name}", "unknown key; " + _suggest_key(name, names, group.component)
+                )
             annotation, default = known[name].annotation, known[name].default
             value = given.get(name) if isinstance(given, dict) else None
         return annotation, default
@@ -362,7 +417,10 @@ class Schema:
             component = self.resolve(value["class_path"], accepted, key)[1]
             group = Keys(component, {}, factory_arguments(annotation))
         elif isinstance(value, list) and bases(item := item_annotation(annotation)):
-            return next(filter(None, (self._explain(v, item, f"{key}.{i}") for i, v in enumerate(value))), None)
+            return next(
+                filter(None, (self._explain(v, item, f"{key}.{i}") for i, v in enumerate(value))),
+                None,
+            )
         elif is_valid(value, annotation):
             return None
         else:
@@ -370,7 +428,9 @@ class Schema:
             return ConfigError(key, f"expected {expected(annotation)}, got {value!r}{near}")
         known, _ = parameters(group.component, group.called_with)
         for name, child in given.items():
-            if name in known and (error := self._explain(child, known[name].annotation, f"{key}.{name}")):
+            if name in known and (
+                error := self._explain(child, known[name].annotation, f"{key}.{name}")
+            ):
                 return error
         return None
 
@@ -404,7 +464,9 @@ def default_class_path(annotation: Any, default: Any) -> str | None:
 
 def is_factory(annotation: Any) -> bool:
     """Whether an annotation asks for something that is called to build a part."""
-    return any(get_origin(member) is collections.abc.Callable for member in alternatives(annotation))
+    return any(
+        get_origin(member) is collections.abc.Callable for member in alternatives(annotation)
+    )
 
 
 def factory_arguments(annotation: Any) -> int:
@@ -429,7 +491,13 @@ def is_valid(value: Any, annotation: Any) -> bool:
     return True
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+}
 
 
 def expected(annotation: Any) -> str:
@@ -459,13 +527,18 @@ def _item_words(annotation: Any) -> list[str]:
 
 
 def _nearest_choice(value: Any, annotation: Any) -> str:
-    choices = [str(c) for m in alternatives(annotation) if get_origin(m) is Literal for c in get_args(m)]
+    choices = [
+        str(c) for m in alternatives(annotation) if get_origin(m) is Literal for c in get_args(m)
+    ]
     near = nearest(str(value), choices)
     return f"; did you mean {near!r}?" if near else ""
 
 
 def _suggest_key(name: str, names: list[str], component: Component) -> str:
-    return suggest(name, names, f"keys of {component.__name__}") or f"{component.__name__} has {len(names)} keys"
+    return (
+        suggest(name, names, f"keys of {component.__name__}")
+        or f"{component.__name__} has {len(names)} keys"
+    )
 
 
 def missing_package(package: str, path: str, error: ImportError) -> str:
@@ -478,7 +551,9 @@ def missing_package(package: str, path: str, error: ImportError) -> str:
     for entry in entries:
         if entry.plugin is None or package not in entry.plugin.packages:
             continue
-        modules = {value.partition(":")[0] for value in (entry.plugin.task, *entry.plugin.data.values())}
+        modules = {
+            value.partition(":")[0] for value in (entry.plugin.task, *entry.plugin.data.values())
+        }
         if not any(path.startswith((m, m.rpartition(".")[0])) for m in modules):
             continue
         extra = extra_of(entry)

@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from pytorch_lightning import Trainer
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # re-exported
+    MisconfigurationException,
+)
 
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.composition import Composer
@@ -157,7 +159,10 @@ class Session:
         path, component = self.schema.resolve(self.config["model"]["class_path"], [Task], "model")
         real = f"{component.__module__}:{component.__qualname__}"
         for entry in discover():
-            if entry.plugin is not None and entry.plugin.task in (real, ":".join(path.rsplit(".", 1))):
+            if entry.plugin is not None and entry.plugin.task in (
+                real,
+                ":".join(path.rsplit(".", 1)),
+            ):
                 return entry.name
         return path.rpartition(".")[2].lower()
 
@@ -231,7 +236,10 @@ def _require(config: Mapping[str, Any]) -> None:
             except PluginError:
                 shipped = []
             example = f" such as --config {shipped[0]}" if shipped else ""
-            raise ConfigError(name, f"missing; name a config that has it{example} (`resdomains configs` lists them)")
+            raise ConfigError(
+                name,
+                f"missing; name a config that has it{example} (`resdomains configs` lists them)",
+            )
 
 
 def build(value: Any, annotation: Any, key: str, schema: Schema) -> Any:
@@ -250,7 +258,9 @@ def build(value: Any, annotation: Any, key: str, schema: Schema) -> Any:
     _, component = schema.resolve(value["class_path"], accepted, key)
     known, _ = parameters(component, factory_arguments(annotation))
     arguments = {
-        name: build(child, known[name].annotation, f"{key}.{name}", schema) if name in known else child
+        name: build(child, known[name].annotation, f"{key}.{name}", schema)
+        if name in known
+        else child
         for name, child in value["init_args"].items()
     }
     if is_factory(annotation):
@@ -285,7 +295,17 @@ def _with_key(key: str, error: Exception) -> Exception:
 
 def condensed(text: str) -> str:
     """The lines of a jsonargparse message that say what is wrong, without the trees around them."""
-    noise = ("Subtypes:", "Errors:", "Does not validate", "Given value", "- Expected a <class 'NoneType'>")
+    noise = (
+        "Subtypes:",
+        "Errors:",
+        "Does not validate",
+        "Given value",
+        "- Expected a <class 'NoneType'>",
+    )
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(noise) and not line.startswith("Expected a <class 'NoneType'>")]
+    kept = [
+        line
+        for line in lines
+        if not line.startswith(noise) and not line.startswith("Expected a <class 'NoneType'>")
+    ]
     return " ".join(kept[:4]) or text.splitlines()[0]

@@ -39,7 +39,12 @@ def run(name: str, arguments: list[str]) -> int:
         return 0
     split(arguments)
     print("versions")
-    print(table(("", ""), [("  python", platform.python_version()), *((f"  {p}", _version(p)) for p in PACKAGES)]))
+    print(
+        table(
+            ("", ""),
+            [("  python", platform.python_version()), *((f"  {p}", _version(p)) for p in PACKAGES)],
+        )
+    )
     print("\ndevices")
     for line in _devices():
         print(f"  {line}")
@@ -66,14 +71,18 @@ def _devices() -> list[str]:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpu = choose_precision("cpu")
-    lines = [f"cpu: {cores} cores, {torch.get_num_threads()} threads; {cpu.name}, because {cpu.reason}"]
+    lines = [
+        f"cpu: {cores} cores, {torch.get_num_threads()} threads; {cpu.name}, because {cpu.reason}"
+    ]
     if not torch.cuda.is_available():
         return [*lines, "no GPU that torch can use"]
     gpu = choose_precision("cuda")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory = properties.total_memory / 2**30
-        lines.append(f"cuda:{index}: {properties.name}, {memory:.0f} GiB; {gpu.name}, because {gpu.reason}")
+        lines.append(
+            f"cuda:{index}: {properties.name}, {memory:.0f} GiB; {gpu.name}, because {gpu.reason}"
+        )
     return lines
 
 

@@ -28,7 +28,9 @@ def run(name: str, arguments: list[str]) -> int:
 def _tasks() -> int:
     entries = discover()
     if not entries:
-        raise CliError("no task is installed; pip install 'resdomains[vision]' brings image_classification")
+        raise CliError(
+            "no task is installed; pip install 'resdomains[vision]' brings image_classification"
+        )
     rows = [
         (
             entry.name,
@@ -42,7 +44,9 @@ def _tasks() -> int:
     print(table(("task", "from", "entry point", "state", "summary"), rows))
     broken = [entry for entry in entries if entry.plugin is None]
     for entry in broken:
-        print(f"\n{entry.name} ({entry.value} of {entry.distribution} {entry.version}) is broken:\n{entry.error}")
+        print(
+            f"\n{entry.name} ({entry.value} of {entry.distribution} {entry.version}) is broken:\n{entry.error}"
+        )
     return FAILED if broken else 0
 
 
@@ -69,7 +73,9 @@ def _configs() -> int:
             continue
         extra = extras[entry.plugin.name]
         needs = [f"pip install '{extra.install}'"] if extra.missing else []
-        runs.append((entry.name, _data(values), ", ".join(needs + _folder(entry, values)) or "-", summary))
+        runs.append(
+            (entry.name, _data(values), ", ".join(needs + _folder(entry, values)) or "-", summary)
+        )
     if not runs and not fragments:
         raise CliError("no config is installed")
     if runs:
@@ -95,4 +101,8 @@ def _folder(entry: ConfigEntry, values: Mapping[str, Any]) -> list[str]:
     data = values.get("data")
     given = (data.get("init_args") or {}) if isinstance(data, dict) else {}
     root = given.get("root")
-    return ["--data.root FOLDER" if root is None or not re.match(r"[\w./~]", str(root)) else f"data in {root}"]
+    return [
+        "--data.root FOLDER"
+        if root is None or not re.match(r"[\w./~]", str(root))
+        else f"data in {root}"
+    ]
