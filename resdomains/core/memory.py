@@ -59,7 +59,13 @@ class _State:
     """Process-wide rather than per thread: the backward pass may run in a thread of the device,
     while the thread that asked for it waits."""
 
-    recomputing = False
+    def __init__(self) -> None:
+        self.recomputing = False
+
+
+# An instance, since torch.compile guards its attributes: compiled blocks have a version for each
+# value. Those of a class it takes for constants.
+_STATE = _State()
 
 
 def recomputing() -> bool:
@@ -67,17 +73,17 @@ def recomputing() -> bool:
 
     Whatever counts forward passes (statistics, probes) asks and leaves these out.
     """
-    return _State.recomputing
+    return _STATE.recomputing
 
 
 @contextmanager
 def _second_pass() -> Iterator[None]:
-    before = _State.recomputing
-    _State.recomputing = True
+    before = _STATE.recomputing
+    _STATE.recomputing = True
     try:
         yield
     finally:
-        _State.recomputing = before
+        _STATE.recomputing = before
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

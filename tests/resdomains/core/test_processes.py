@@ -57,7 +57,7 @@ def state_after(model: torch.nn.Module, inputs: list[torch.Tensor]) -> dict[str,
 def work(rank: int, folder: str, kind: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    store = dist.FileStore(f"{folder}/store", 2)
+    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     half = [x[2 * rank : 2 * rank + 2] for x in batch(kind)]
     state = state_after(DistributedDataParallel(Classifier(kind)), half)
@@ -70,7 +70,7 @@ def work(rank: int, folder: str, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "signal"])
 def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
-    spawn(work, args=(str(tmp_path), kind), nprocs=2)
+    spawn(work, args=(str(tmp_path), kind), nprocs=2)  # type: ignore[no-untyped-call]
     two = torch.load(tmp_path / "state.pt", weights_only=True)
     one = state_after(Classifier(kind), batch(kind))
     for key, value in one.items():
