@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from resdomains.core import (
+    Add,
     BatchNorm,
     Bottleneck,
     DeepNorm,
@@ -55,6 +56,12 @@ NETS = {
 }
 
 
+def network(layers: tuple[int, ...], options: dict[str, object]) -> ResNet1d:
+    """Branches that start at zero would hide whatever they do."""
+    options = {"merge": partial(Add, zero_init=False)} | options
+    return ResNet1d(layers, (16, 32, 32), **options)  # type: ignore[arg-type]
+
+
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     x = torch.randn(len(LENGTHS), 3, max(LENGTHS))
@@ -66,7 +73,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("options", NETS.values(), ids=NETS.keys())
 def test_an_item_alone_is_the_item_in_a_batch(options: dict[str, object]) -> None:
     x, lengths = batch()
-    net = ResNet1d((2, 2, 2), (16, 32, 32), **options)  # type: ignore[arg-type]
+    net = network((2, 2, 2), options)
     head = PooledHead(32, 5)
     net(x, lengths)  # statistics off their starting values
     net.eval(), head.eval()
@@ -87,7 +94,7 @@ def test_an_item_alone_is_the_item_in_a_batch(options: dict[str, object]) -> Non
 @pytest.mark.parametrize("options", NETS.values(), ids=NETS.keys())
 def test_full_lengths_change_nothing(options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    net = ResNet1d((1, 1, 1), (16, 32, 32), **options).double()  # type: ignore[arg-type]
+    net = network((1, 1, 1), options).double()
     x = torch.randn(3, 3, 80, dtype=torch.double)
     with_lengths = net(x, torch.tensor([80, 80, 80])).maps[-1]
     torch.testing.assert_close(with_lengths, net(x).maps[-1], rtol=1e-6, atol=1e-6)

@@ -10,7 +10,9 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from resdomains.core import (
+    Add,
     DropPath,
+    Highway,
     PooledHead,
     Recompute,
     ResNet1d,
@@ -26,9 +28,12 @@ class Classifier(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.network: ResNet1d | ResNet2d = (
-            resnet20(norm=SynchronisedBatchNorm, memory=Recompute(2))
+            resnet20(norm=SynchronisedBatchNorm, memory=Recompute(2), merge=Highway)
             if kind == "image"
-            else resnet1d20(norm=SynchronisedBatchNorm, merge=lambda s: DropPath(s, 0.0))
+            else resnet1d20(
+                norm=SynchronisedBatchNorm,
+                merge=lambda s: DropPath(s, 0.0, lambda s: Add(s, zero_init=False)),
+            )
         )
         self.head = PooledHead(64, 3)
 

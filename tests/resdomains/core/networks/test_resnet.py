@@ -33,8 +33,9 @@ def test_maps_are_what_the_network_states() -> None:
 
 def test_one_dimension_is_two_at_height_one() -> None:
     torch.manual_seed(0)
-    line = resnet1d20(in_channels=4).eval()
-    plane = resnet20(in_channels=4).eval()
+    live = partial(Add, zero_init=False)
+    line = resnet1d20(in_channels=4, merge=live).eval()
+    plane = resnet20(in_channels=4, merge=live).eval()
     state = plane.state_dict()
     for key, value in line.state_dict().items():
         # A plane one high sees zeros above and below: its kernels' middle rows are the line's.
