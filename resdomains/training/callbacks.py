@@ -200,6 +200,15 @@ class Checkpoints(ModelCheckpoint):
             save_on_train_epoch_end=not validated,
         )
 
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Let a later state of an equal score take the earlier one's place: it has learned longer."""
+        equal = (
+            current is not None
+            and self.best_model_score is not None
+            and current == self.best_model_score
+        )
+        return bool(equal) or super().check_monitor_top_k(trainer, current)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best score and its file, which Lightning forgets when the folder is another."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})

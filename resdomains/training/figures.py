@@ -27,6 +27,7 @@ def read_curve(path: Path, x: str, y: str) -> tuple[list[float], list[float]]:
 def learning_curves(metrics: Path) -> "Figure | None":
     """Draw loss and score over samples seen; None where nothing was logged."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     curves = {
         name: read_curve(metrics, schema.SAMPLES, name)
@@ -60,6 +61,8 @@ def learning_curves(metrics: Path) -> "Figure | None":
         )
     right.set(xlabel="training samples seen", ylabel=schema.VAL_SCORE, title="Validation score")
     for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_formatter(EngFormatter())
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -1,6 +1,6 @@
 """The README's first command: digits, five seeds, whole process; a support vector machine beside it.
 
-    python -m tests.benchmarks.digits [--seeds 5]
+python -m tests.benchmarks.digits [--seeds 5]
 """
 
 import argparse

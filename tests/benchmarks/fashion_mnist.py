@@ -1,6 +1,6 @@
 """Fashion-MNIST with a network no larger than ResNet-20, whole process on this machine.
 
-    python -m tests.benchmarks.fashion_mnist --root PATH [--seed 0]
+python -m tests.benchmarks.fashion_mnist --root PATH [--seed 0]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """ResNet-50 training on a GPU, 224 px, batch 256, bf16, against timm compiled with channels_last.
 
-    python -m tests.benchmarks.gpu [--steps 20]
+python -m tests.benchmarks.gpu [--steps 20]
 """
 
 import argparse

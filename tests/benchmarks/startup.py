@@ -1,6 +1,6 @@
 """Whole-process time of the commands that need no torch.
 
-    python -m tests.benchmarks.startup
+python -m tests.benchmarks.startup
 """
 
 import statistics

@@ -1,6 +1,6 @@
 """ResNet-50 against timm's: a training step and inference, 160 px, batch 16, on the CPU.
 
-    python -m tests.benchmarks.training_step [--threads 2]
+python -m tests.benchmarks.training_step [--threads 2]
 """
 
 import argparse

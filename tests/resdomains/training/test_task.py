@@ -3,6 +3,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,13 @@ def fit(
     epochs: int = 2,
     mode: Any = "disabled",
     resume: Path | None = None,
+    optimizer: Any = torch.optim.SGD,
     **trainer: Any,
 ) -> tuple[Side, Run]:
     pl.seed_everything(0, verbose=False)
-    task = Side(backbone=Linear(), spec=data.spec, optimization=Optimization(lr=0.1))
+    task = Side(
+        backbone=Linear(), spec=data.spec, optimization=Optimization(lr=0.1, optimizer=optimizer)
+    )
     run = Run.create(RunOptions(root, wandb=WandbOptions(mode=mode)), "side", "clouds")
     loggers = run.loggers(run_facts(task, run, "Clouds", 0, 1), list(task.build_metrics()))
     callbacks = [c for c in run.callbacks(data.has("val")) if type(c).__name__ != "RunProgress"]
@@ -144,6 +148,36 @@ def test_data_without_validation_train_and_keep_the_last_state(tmp_path: Path) -
     _, run = fit(tmp_path, Clouds(val=0), limit_val_batches=0)
     assert run.last_checkpoint.is_file()
     assert not any(schema.VAL_SCORE in row for row in rows(run))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("algorithm", "bound"), [("norm", 0.01), ("value", 0.01)])
+def test_gradients_are_clipped_in_mixed_precision(
+    tmp_path: Path, fused: bool, algorithm: str, bound: float
+) -> None:
+    class Watch(pl.Callback):
+        largest = 0.0
+
+        def on_before_zero_grad(
+            self, trainer: pl.Trainer, module: pl.LightningModule, _: Any
+        ) -> None:
+            gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
+            if gradients:
+                together = torch.cat(gradients)
+                size = together.norm() if algorithm == "norm" else together.abs().max()
+                self.largest = max(self.largest, float(size))
+
+    watch = Watch()
+    fit(
+        tmp_path,
+        Clouds(),
+        optimizer=partial(torch.optim.SGD, fused=fused),
+        callbacks=[watch],
+        precision="bf16-mixed",
+        gradient_clip_val=bound,
+        gradient_clip_algorithm=algorithm,
+    )
+    assert 0 < watch.largest <= bound * 1.01
 
 
 def test_endless_run_needs_a_schedule_without_end(tmp_path: Path) -> None:
