@@ -49,7 +49,7 @@ class BatchNorm(Norm):
     ``running = (1 - momentum) running + momentum batch``, the variance unbiased.
 
     Raises:
-        ValueError: a training batch has a single valid value per channel, so no variance.
+        ValueError: a training batch holds a single value per channel, so no variance.
     """
 
     running_mean: Tensor
@@ -65,11 +65,21 @@ class BatchNorm(Norm):
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         if not self.training:
-            return self._apply_norm(x, self.running_mean, self.running_var)
+            return F.batch_norm(
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                False,
+                0.0,
+                self.eps,
+            )
         # A recomputed forward pass must not count its batch a second time. Momentum 0 rather than
         # no statistics at all: the saved tensors stay the same ones, also when compiled.
-        momentum = 0.0 if recomputing() else self.momentum
-        if momentum:
+        again = recomputing()
+        momentum = 0.0 if again else self.momentum
+        if not again:
             self.num_batches_tracked.add_(1)
         if everything(valid) and self._alone():
             return F.batch_norm(
@@ -90,9 +100,6 @@ class BatchNorm(Norm):
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return (x * _channelwise(scale) + _channelwise(shift)).to(x.dtype)
-
-    def _apply_norm(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
     def _alone(self) -> bool:
         """Whether this process's batch is the whole batch."""

@@ -136,3 +136,17 @@ def test_weights_by_name() -> None:
     weights = built.instantiate(config).weights
     assert isinstance(weights, Timm)
     assert weights.source == "x.pth"
+
+
+@pytest.mark.parametrize("name", ["ResNet2d", "resnet1d20"])
+def test_a_written_config_reads_back(name: str) -> None:
+    arguments = [
+        f"--model.backbone=resdomains.core.{name}",
+        "--model.backbone.merge=DropPath",
+        "--model.backbone.merge.merge=LayerScale",
+        "--model.backbone.memory=Recompute",
+    ]
+    text = parser().dump(parser().parse_args(arguments))
+    network = made(parser().parse_string(text))
+    assert merges(network) == {DropPath}
+    assert isinstance(memory_of(network), Recompute)

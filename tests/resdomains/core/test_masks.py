@@ -16,6 +16,7 @@ from resdomains.core import (
     Highway,
     ImageNetStem,
     LayerNorm,
+    MaxPool,
     NoNorm,
     Norm,
     NormActivated,
@@ -134,6 +135,12 @@ def test_lengths_follow_the_map(stem: Callable[[Place], Stem]) -> None:
         assert valid is not None
         y = part.eval()(torch.randn(1, 1, 1, size))
         assert int(valid.lengths) == valid.mask.shape[1] == y.shape[3]
+
+
+def test_a_maximum_of_negative_values_is_not_the_zero_of_padding() -> None:
+    x = torch.full((1, 2, 1, 8), -1.0)
+    pooled = MaxPool(dims=1)(x, Valid.of(torch.tensor([5]), 8))
+    assert torch.equal(pooled[..., :3], torch.full((1, 2, 1, 3), -1.0))
 
 
 def test_gradients_of_padding_are_zero() -> None:
