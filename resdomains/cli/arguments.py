@@ -18,6 +18,7 @@ class Arguments:
         files: Arguments that are no options.
         print_config: Whether to print the composed config and stop.
         help_for: Key whose options to explain (`--model.backbone.help`), if asked.
+        traceback: Whether to show where an error comes from.
         options: Options of the command itself, by name.
     """
 
@@ -27,6 +28,7 @@ class Arguments:
     files: list[str] = field(default_factory=list)
     print_config: bool = False
     help_for: tuple[str, ...] | None = None
+    traceback: bool = False
     options: dict[str, str] = field(default_factory=dict)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -103,6 +105,7 @@ def split(
         if root not in known:
             raise CliError(f"no option --{name}; " + suggest(root, known, "options"))
         if name == "traceback":
+            found.traceback = True
             continue
         if name == "print_config":
             found.print_config = True

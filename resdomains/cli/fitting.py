@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import FAILED, INTERRUPTED, TERMINATED, CliError, ConfigError
 from resdomains.cli.explain import explain_key
 from resdomains.cli.main import complain, unexpected
+from resdomains.cli.interruption import StopBetweenSteps
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import ApplyOptimization, changed_keys
 from resdomains.cli.session import Session
@@ -178,6 +180,7 @@ class _Fit:
         callbacks = self.run.callbacks(self.validated)
         if self.changed is not None:
             callbacks.append(ApplyOptimization())
+        callbacks.append(StopBetweenSteps())
         try:
             self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
         except ConfigError:
@@ -288,9 +291,7 @@ class _Fit:
             )
         else:
             complain(unexpected(error, self.run.folder))
-        if "--traceback" in sys.argv:
-            import traceback
-
+        if self.session.traceback:
             traceback.print_exception(error)
         return FAILED
 

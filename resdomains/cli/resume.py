@@ -19,7 +19,8 @@ def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tupl
             optimizer.
     """
     found = changes(recipe, now)
-    for key, before, after in found:
+    # Another task changes everything below it: its own name is what to say.
+    for key, before, after in sorted(found, key=_importance):
         if key in (
             "model.class_path",
             "model.optimization.optimizer.class_path",
@@ -37,6 +38,10 @@ def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tupl
                 " network: start a new run (without --ckpt_path) or keep it",
             )
     return found
+
+
+def _importance(change: tuple[str, Any, Any]) -> tuple[bool, int]:
+    return not change[0].endswith("class_path"), change[0].count(".")
 
 
 class ApplyOptimization(Callback):

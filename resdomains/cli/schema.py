@@ -10,6 +10,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
 
 from resdomains.cli.errors import ConfigError
 from resdomains.plugins import (
@@ -82,10 +83,9 @@ def parameters(component: Component, called_with: int = 0) -> tuple[dict[str, Pa
             if parameter.kind is parameter.VAR_KEYWORD:
                 options = get_args(hints.get(name))
                 if options and typing.is_typeddict(options[0]):
-                    defaults = parameters(made)[0] if (made := returned(component)) else {}
                     for key, hint in typing.get_type_hints(options[0]).items():
-                        default = defaults[key].default if key in defaults else None
-                        found.setdefault(key, Parameter(hint, default))
+                        # The function's own defaults stand in its code; nothing states them.
+                        found.setdefault(key, Parameter(hint, None))
                 else:
                     further = True
             elif name != "self" and parameter.kind not in (
@@ -134,6 +134,7 @@ def bases(annotation: Any) -> list[type]:
             inspect.isclass(member)
             and get_origin(member) is None
             and not is_dataclass(member)
+            and member is not Tensor  # torch's optimizers take numbers as tensors too
             and member.__module__ not in ("builtins", "pathlib", "datetime")
         ):
             found.append(member)
@@ -399,6 +400,33 @@ class Schema:
             value = given.get(name) if isinstance(given, dict) else None
         return annotation, default
 
+    def with_defaults(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the plain defaults of every class that a normalised config names.
+
+        jsonargparse would otherwise carry over those of the class that is the parameter's default:
+        SGD's weight decay of 0 to AdamW.
+        """
+        return {
+            name: self._defaults(value, self.roots[name], name) for name, value in config.items()
+        }
+
+    def _defaults(self, value: Any, annotation: Any, key: str) -> Any:
+        if isinstance(value, list) and bases(item := item_annotation(annotation)):
+            return [self._defaults(v, item, f"{key}.{i}") for i, v in enumerate(value)]
+        accepted = [] if as_keys(annotation) is not None else bases(annotation)
+        if not accepted or not isinstance(value, dict) or "class_path" not in value:
+            return value
+        _, component = self.resolve(value["class_path"], accepted, key)
+        known, _ = parameters(component, factory_arguments(annotation))
+        given = {
+            name: self._defaults(v, known[name].annotation, f"{key}.{name}") if name in known else v
+            for name, v in value["init_args"].items()
+        }
+        if inspect.isclass(component):
+            plain = {n: p.default for n, p in known.items() if _is_plain(p.default)}
+            given = plain | given
+        return {**value, "init_args": given}
+
     def explain(self, config: Mapping[str, Any]) -> ConfigError | None:
         """The first value of a normalised config that is of a wrong type."""
         for name, value in config.items():
@@ -476,6 +504,12 @@ def factory_arguments(annotation: Any) -> int:
             given = get_args(member)[0]
             return len(given) if isinstance(given, list) else 0
     return 0
+
+
+def _is_plain(default: Any) -> bool:
+    if isinstance(default, tuple | list):
+        return all(_is_plain(item) for item in default)
+    return default is None or type(default) in (bool, int, float, str)
 
 
 def is_valid(value: Any, annotation: Any) -> bool:

@@ -81,6 +81,7 @@ class Session:
         # Files are read before anything is imported for them: a typing error is answered first.
         files = [(name, read_config(find_config(name))) for name in arguments.configs]
         self.plugins = arguments.plugins
+        self.traceback = arguments.traceback
         import_plugins(self.plugins)
         allow_plugins_only(self.plugins)
         self.schema = Schema(ROOTS, arguments.plugins)
@@ -115,6 +116,7 @@ class Session:
         parser.add_argument("--test_after_fit", type=bool, default=True)
         parser.add_argument("--ckpt_path", type=str | None)
         config = {name: value for name, value in self.config.items() if value is not None}
+        config = self.schema.with_defaults(config)
         model = config["model"]
         config["model"] = {**model, "init_args": {**model["init_args"], "spec": {}}}
         try:

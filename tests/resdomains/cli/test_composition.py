@@ -1,0 +1,120 @@
+from typing import Any
+
+import pytest
+from torch import nn
+
+from resdomains.cli.composition import Composer, changes
+from resdomains.cli.errors import ConfigError
+from resdomains.cli.schema import Schema
+
+
+def composer(*configs: dict[str, Any]) -> Composer:
+    found = Composer(Schema({"net": nn.Module, "seed": int, "names": list[str]}))
+    for config in configs:
+        found.add(config)
+    return found
+
+
+def resnet(**arguments: Any) -> dict[str, Any]:
+    return {"class_path": "resdomains.core.ResNet2d", "init_args": arguments}
+
+
+def test_keys_merge_deeply_and_lists_are_replaced() -> None:
+    found = composer(
+        {"net": resnet(in_channels=1, layers=[1, 1]), "names": ["a", "b"]},
+        {"net": {"init_args": {"layers": [2]}}, "names": ["c"], "seed": 1},
+    )
+    assert found.config == {
+        "net": resnet(in_channels=1, layers=[2]),
+        "names": ["c"],
+        "seed": 1,
+    }
+
+
+def test_a_plus_adds_to_a_list() -> None:
+    found = composer({"names": ["a"]}, {"names+": ["b", "c"]}, {"names+": "d"})
+    found.override(("names+",), "e")
+    assert found.config == {"names": ["a", "b", "c", "d", "e"]}
+
+
+def test_a_new_class_keeps_what_it_takes_and_says_so() -> None:
+    found = composer({"net": resnet(in_channels=1, layers=[1, 1])})
+    found.override(("net",), "resdomains.core.resnet20")
+    assert found.config["net"] == {
+        "class_path": "resdomains.core.resnet20",
+        "init_args": {"in_channels": 1},
+    }
+    (note,) = found.notes
+    assert "net is now resdomains.core.resnet20: kept in_channels; dropped layers" in note
+
+
+def test_defaults_of_the_old_class_are_never_carried_over() -> None:
+    """SGD's weight decay of 0 must not become AdamW's, as it does where defaults are merged."""
+    found = composer({"net": resnet()})
+    found.override(("net", "merge"), "DropPath")
+    found.override(("net", "merge", "p"), "0.3")
+    found.override(("net", "merge"), "Highway")
+    assert found.config["net"]["init_args"]["merge"] == {"class_path": "Highway", "init_args": {}}
+
+
+def test_the_same_class_by_another_name_keeps_everything() -> None:
+    found = composer({"net": resnet(in_channels=1)})
+    found.override(("net",), "ResNet2d")
+    assert found.config["net"]["init_args"] == {"in_channels": 1}
+    assert found.notes == []
+
+
+def test_overrides_reach_nested_parts_with_or_without_init_args() -> None:
+    found = composer({"net": resnet(merge="DropPath")})
+    found.override(("net", "merge", "merge"), "LayerScale")
+    found.override(("net", "init_args", "merge", "init_args", "merge", "init_args", "init"), "1e-5")
+    assert found.config["net"] == resnet(
+        merge={
+            "class_path": "DropPath",
+            "init_args": {"merge": {"class_path": "LayerScale", "init_args": {"init": "1e-5"}}},
+        }
+    )
+
+
+def test_an_override_reaches_into_a_default_part() -> None:
+    found = composer({"net": resnet()})
+    found.override(("net", "block", "dropout"), "0.1")
+    block = found.config["net"]["init_args"]["block"]
+    assert block["class_path"].endswith(".Basic")
+    assert block["init_args"] == {"dropout": "0.1"}
+
+
+def test_an_override_may_be_a_whole_part() -> None:
+    found = composer({"net": resnet(in_channels=1)})
+    found.override(("net", "merge"), "{class_path: LayerScale, init_args: {init: 0.1}}")
+    assert found.config["net"]["init_args"]["merge"]["init_args"] == {"init": 0.1}
+    found.override(("net", "after"), "null")
+    assert found.config["net"]["init_args"]["after"] is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (("nett",), "nett: unknown key; did you mean 'net'"),
+        (("net", "merg"), "net.merg: unknown key; did you mean 'merge'"),
+        (("net", "merge", "p"), "net.merge.p: unknown key; keys of Add: zero_init"),
+        (("seed", "x"), "seed.x: seed has no keys: it is a whole number"),
+    ],
+)
+def test_an_unknown_part_of_a_key_is_named(keys: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        composer({"net": resnet()}).override(keys, "1")
+
+
+def test_items_of_a_list_are_reached_by_number() -> None:
+    found = composer({"names": ["a", "b"]})
+    found.override(("names", "1"), "c")
+    assert found.config["names"] == ["a", "c"]
+    with pytest.raises(ConfigError, match="items 0 to 1"):
+        found.override(("names", "2"), "c")
+
+
+def test_changes_name_keys_as_the_command_line_does() -> None:
+    old = {"net": resnet(in_channels=1), "seed": 0}
+    new = {"net": resnet(in_channels=3, depth=2), "seed": 0}
+    assert changes(old, new) == [("net.depth", None, 2), ("net.in_channels", 1, 3)]

@@ -1,0 +1,208 @@
+"""Whole runs of the tiny domain."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from .conftest import TINY, Run
+
+
+def run_folder(root: Path = Path("runs")) -> Path:
+    (folder,) = {path.parent for path in root.rglob("summary.json")}
+    return folder
+
+
+def summary(folder: Path | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(((folder or run_folder()) / "summary.json").read_text())
+    return found
+
+
+def test_a_run_trains_tests_and_keeps_its_record(cli: Run) -> None:
+    status, out, errors = cli("fit", *TINY)
+    assert status == 0, errors
+    folder = run_folder()
+    assert re.fullmatch(r"runs/tiny/tiny/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", str(folder))
+    for name in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (folder / name).is_file()
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[:6]] == [
+        "task",
+        "data",
+        "network",
+        "device",
+        "W&B",
+        "run",
+    ]
+    assert "because" in lines[3]
+    for shown in ("score", "skill", "accuracy", "samples/s", "time", str(folder)):
+        assert shown in out
+    kept = summary()
+    assert kept["status"] == "finished"
+    assert (kept["task"], kept["config"], kept["data"], kept["network"]) == (
+        "tiny",
+        "tiny",
+        "Points",
+        "Net",
+    )
+    assert (kept["samples"], kept["steps"], kept["seed"], kept["world_size"]) == (128, 8, 0, 1)
+    assert kept["test/skill"] == pytest.approx(2 * kept["test/score"] - 1, abs=1e-6)
+    assert set(kept["best"]) == {"val/score", "val/skill"}
+    assert set(kept["final"]) >= {"val/score", "val/skill", "val/loss"}
+    assert set(kept["versions"]) >= {"python", "torch"}
+
+
+def test_nothing_else_clutters_the_terminal(command: Run) -> None:
+    status, out, errors = command("fit", *TINY)
+    assert status == 0
+    assert re.sub(r"epoch \d/2  loss .*\n", "", errors) == ""
+    assert "Warning" not in out
+
+
+def test_the_test_may_be_left_out_and_is_where_data_have_none(cli: Run) -> None:
+    assert cli("fit", *TINY, "--test_after_fit", "false", "--run.root", "a")[0] == 0
+    assert cli("fit", *TINY, "--data.tested", "false", "--run.root", "b")[0] == 0
+    for root in ("a", "b"):
+        assert "test/score" not in summary(run_folder(Path(root)))
+
+
+def test_the_saved_config_runs_again_and_lies_beside_the_first(cli: Run) -> None:
+    assert cli("fit", *TINY, "--seed", "3")[0] == 0
+    first = run_folder()
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    assert (config["seed"], config["run"]["name"]) == (3, "tiny")
+    status, _, errors = cli(
+        "fit", "--plugin", "tiny_domain", "--config", str(first / "config.yaml")
+    )
+    assert status == 0, errors
+    folders = sorted(path.parent for path in Path("runs").rglob("summary.json"))
+    assert len(folders) == 2
+    assert summary(folders[0])["final"] == summary(folders[1])["final"]
+
+
+def test_two_runs_of_the_same_second_get_two_folders(
+    cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_: "2026-01-01_00-00-00")
+    assert cli("fit", *TINY)[0] == 0
+    assert cli("fit", *TINY)[0] == 0
+    assert {path.parent.name for path in Path("runs").rglob("summary.json")} == {
+        "2026-01-01_00-00-00",
+        "2026-01-01_00-00-00_2",
+    }
+
+
+def test_nothing_is_written_outside_the_run(cli: Run, folder: Path) -> None:
+    before = {path.name for path in folder.iterdir()}
+    assert cli("fit", *TINY)[0] == 0
+    assert {path.name for path in folder.iterdir()} - before - {"__pycache__"} == {"runs"}
+
+
+FAULTS = {
+    "NotANumber": ("the training loss became nan at step 3", "Lower --model.optimization.lr"),
+    "NoSpace": ("no space left for last.ckpt", "free some and go on"),
+    "Bug": ("KeyError: 'a mistake in the code'", "error.log"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failing_run_says_why_and_is_marked_failed(cli: Run, fault: str) -> None:
+    status, _, errors = cli("fit", *TINY, "--model.fault", fault)
+    assert status == 1
+    for part in FAULTS[fault]:
+        assert part in errors
+    assert "Traceback" not in errors
+    assert summary()["status"] == "failed"
+    if fault == "Bug":
+        assert "strike" in (run_folder() / "error.log").read_text()
+
+
+def test_traceback_is_shown_when_asked(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, errors = cli("fit", *TINY, "--model.fault", "Bug", "--traceback")
+    assert "Traceback" in errors
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
+)
+def test_a_stopped_run_saves_and_says_how_to_go_on(
+    command: Run, folder: Path, name: str, status: int, word: str
+) -> None:
+    got, _, errors = command(
+        "fit",
+        *TINY,
+        "--model.fault",
+        "Signalled",
+        "--model.fault.name",
+        name,
+        "--model.fault.at",
+        "5",
+    )
+    assert got == status, errors
+    assert summary(run_folder(folder / "runs"))["status"] == word
+    line = errors.split("go on with: ")[1].splitlines()[0]
+    stopped = torch.load(next(folder.rglob("last.ckpt")), weights_only=True)
+    assert 5 <= stopped["global_step"] <= 6
+    got, out, errors = command(
+        *shlex.split(line)[1:], "--model.fault", "null", "--run.root", "again"
+    )
+    assert got == 0, errors
+    assert "goes on" in out
+    assert summary(run_folder(folder / "again"))["steps"] == 8
+
+
+DDP = ("--config", "trainer/ddp", "--trainer.devices", "2", "--trainer.accelerator", "cpu")
+
+
+def test_two_processes_of_the_console_script_make_one_run(folder: Path) -> None:
+    script = Path(sysconfig.get_path("scripts")) / "resdomains"
+    command = [str(script)] if script.exists() else [sys.executable, "-m", "resdomains.cli"]
+    done = subprocess.run(
+        [*command, "fit", *TINY, *DDP], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.sub(r"epoch \d/2  loss .*\n", "", done.stderr) == ""
+    assert done.stdout.count("task ") == 1
+    kept = summary(run_folder(folder / "runs"))
+    assert (kept["world_size"], kept["samples"], kept["status"]) == (2, 128, "finished")
+
+
+@pytest.mark.slow
+def test_torchrun_and_one_process_give_the_same_losses(folder: Path, command: Run) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    plain = ("--trainer.precision", "32-true")
+    done = subprocess.run(
+        [*torchrun, "-m", "resdomains.cli", "fit", *TINY, *DDP, *plain, "--run.root", "two"],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert command("fit", *TINY, *plain, "--run.root", "one")[0] == 0
+    one, two = (summary(run_folder(folder / name)) for name in ("one", "two"))
+    for key in ("val/loss", "val/score"):
+        assert one["final"][key] == pytest.approx(two["final"][key], abs=1e-4)
+    assert one["test/loss"] == pytest.approx(two["test/loss"], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "which"), [("RankFails", "second"), ("FirstRankFails", "first")])
+def test_a_failing_process_ends_the_job_with_its_error(
+    command: Run, fault: str, which: str
+) -> None:
+    start = time.monotonic()
+    status, _, errors = command("fit", *TINY, *DDP, "--model.fault", fault)
+    assert status != 0
+    assert f"RuntimeError: the {which} process met its fault" in errors
+    assert time.monotonic() - start < 90
+    assert "gloo" not in errors
