@@ -24,8 +24,8 @@ from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import FAILED, INTERRUPTED, TERMINATED, CliError, ConfigError
 from resdomains.cli.explain import explain_key
-from resdomains.cli.main import complain, unexpected
 from resdomains.cli.interruption import StopBetweenSteps
+from resdomains.cli.main import complain, unexpected
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import ApplyOptimization, changed_keys
 from resdomains.cli.session import Session

@@ -253,11 +253,11 @@ class Schema:
                 missing = error.name or ""
                 if not ".".join(parts[:count]).startswith(missing):
                     raise ConfigError(
-                        key, f"cannot import {path}: {missing_package(parts[0], path, error)}"
+                        key, f"cannot import {path}: {missing_package(path, error)}"
                     ) from error
             except ImportError as error:
                 raise ConfigError(
-                    key, f"cannot import {path}: {missing_package(parts[0], path, error)}"
+                    key, f"cannot import {path}: {missing_package(path, error)}"
                 ) from error
         if module is None:
             raise ConfigError(key, f"cannot import {path}: no module named {parts[0]!r}")
@@ -272,7 +272,7 @@ class Schema:
                 raise ConfigError(key, f"{owner} has no {part!r}{hint}") from None
             except ImportError as error:  # a package that imports its parts when they are asked for
                 raise ConfigError(
-                    key, f"cannot import {path}: {missing_package(parts[0], path, error)}"
+                    key, f"cannot import {path}: {missing_package(path, error)}"
                 ) from error
         return value
 
@@ -575,7 +575,7 @@ def _suggest_key(name: str, names: list[str], component: Component) -> str:
     )
 
 
-def missing_package(package: str, path: str, error: ImportError) -> str:
+def missing_package(path: str, error: ImportError) -> str:
     """Say which extra to install when a plugin's class cannot be imported for want of a package."""
     reason = str(error)
     try:
@@ -583,7 +583,7 @@ def missing_package(package: str, path: str, error: ImportError) -> str:
     except PluginError:
         return reason
     for entry in entries:
-        if entry.plugin is None or package not in entry.plugin.packages:
+        if entry.plugin is None or path.partition(".")[0] not in entry.plugin.packages:
             continue
         modules = {
             value.partition(":")[0] for value in (entry.plugin.task, *entry.plugin.data.values())

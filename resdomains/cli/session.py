@@ -181,7 +181,7 @@ class Session:
         try:
             data.ready()
         except Exception as error:
-            raise _with_key("data", error) from error
+            raise _with_key("data", error, config["class_path"]) from error
         return data
 
     def task(self, spec: dict[str, Any]) -> Task:
@@ -270,7 +270,7 @@ def build(value: Any, annotation: Any, key: str, schema: Schema) -> Any:
     try:
         return component(**arguments)
     except Exception as error:
-        raise _with_key(key, error) from error
+        raise _with_key(key, error, value["class_path"]) from error
 
 
 def _leaf(value: Any, annotation: Any, key: str) -> Any:
@@ -284,12 +284,12 @@ def _leaf(value: Any, annotation: Any, key: str) -> Any:
         raise ConfigError(key, condensed(str(error))) from error
 
 
-def _with_key(key: str, error: Exception) -> Exception:
+def _with_key(key: str, error: Exception, path: str) -> Exception:
     """An error with the config key that led to it; errors that are no matter of input stay as they are."""
     if isinstance(error, CliError):
         return error
     if isinstance(error, ImportError):
-        return ConfigError(key, missing_package("resdomains_tasks", "", error))
+        return ConfigError(key, missing_package(path, error))
     if isinstance(error, ValueError | TypeError | OSError | MisconfigurationException):
         return ConfigError(key, str(error))
     return error

@@ -95,9 +95,9 @@ def test_a_broken_plugin_keeps_its_own_error(site: Site, source: str, reason: st
     assert found.plugin is None
     assert reason in found.reason
     assert "Traceback" in found.error
-    with pytest.raises(PluginError, match="pkg_broken 1.2 is broken"):
+    with pytest.raises(PluginError, match=r"pkg_broken 1\.2 is broken"):
         find("broken")
-    with pytest.raises(PluginError, match="pkg_broken 1.2 is broken"):
+    with pytest.raises(PluginError, match=r"pkg_broken 1\.2 is broken"):
         find_config("broken/first")
 
 

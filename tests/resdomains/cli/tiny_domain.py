@@ -140,7 +140,7 @@ class Tiny(Task):
         if split == "train":
             loss = self.fault.strike(self.trainer.global_step, loss)
         else:
-            self.metrics_of(split)["accuracy"].update(logits, y.int())
+            self.metrics_of(split)["accuracy"].update(logits.sigmoid(), y.int())
         return StepResult(loss, len(x))
 
     def predict(self, batch: Any) -> list[dict[str, Any]]:
