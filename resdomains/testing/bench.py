@@ -194,7 +194,7 @@ def gradients(task: Task, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
     task.train()
     task.zero_grad()
     result = task.step(batch, "train")
-    result.loss.backward()
+    torch.autograd.backward(result.loss)
     found = {
         name: parameter.grad.detach().clone()
         for name, parameter in task.named_parameters()

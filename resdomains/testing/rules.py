@@ -1,5 +1,6 @@
 """What must hold of every task. Each rule has a name, a function that raises `Broken`, and advice."""
 
+import contextlib
 import importlib
 import json
 import math
@@ -142,7 +143,7 @@ def takes_a_step(bench: Bench) -> None:
         raise Broken(f"step's loss is {result.loss}, expected one finite number with a gradient")
     if bench.case.batch is None and result.items != size:
         raise Broken(f"step counted {result.items} items in a batch of {size}")
-    result.loss.backward()
+    torch.autograd.backward(result.loss)
     without = [n for n, p in task.named_parameters() if p.requires_grad and p.grad is None]
     if without:
         raise Broken(f"no gradient reaches {', '.join(without[:5])}")
@@ -162,7 +163,7 @@ def learns_a_few_samples(bench: Bench) -> None:
     for step in range(bench.case.overfit_steps):
         optimizer.zero_grad()
         loss = task.step(batch, "train").loss
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()
         last = float(loss.detach())
@@ -210,7 +211,7 @@ def logs_the_schema(bench: Bench) -> None:
         {schema.key(s, schema.SKILL) for s in ("val", "test")}
         if task.chance(task.spec) is None
         else set()
-    )  # type: ignore[arg-type]
+    )
     for name, values in seen.items():
         if name not in undefined and not all(math.isfinite(v) for v in values):
             raise Broken(f"{name} is {values}")
@@ -262,8 +263,8 @@ def one_seed_gives_one_run(bench: Bench) -> None:
             raise Broken(f"after equal losses {name} differs")
 
 
-class _Stop(Exception):  # noqa: N818  # no error: it ends the run that is to be resumed
-    pass
+class _Stop(Exception):
+    """Ends the run that is to be resumed."""
 
 
 class _StopAt(Callback):
@@ -279,8 +280,8 @@ class _StopAt(Callback):
 
 
 @_rule(
-    "keep what changes during training in parameters or buffers, or save it in on_save_checkpoint as plain values; draw "
-    "augmentation from resdomains.training.randomness; leave loaders to DataModule"
+    "keep what changes during training in parameters or buffers, or save it in on_save_checkpoint as plain values; "
+    "draw augmentation from resdomains.training.randomness; leave loaders to DataModule"
 )
 def resumes_exactly_in_the_middle_of_an_epoch(bench: Bench) -> None:
     """A run stopped within its second epoch and resumed ends with the weights and losses of one never stopped."""
@@ -289,10 +290,8 @@ def resumes_exactly_in_the_middle_of_an_epoch(bench: Bench) -> None:
     if steps < 3:
         raise Broken(f"the case's config has {steps} steps an epoch; give it at least 3")
     at, path = steps + steps // 2, bench.folder / "stopped.ckpt"
-    try:
+    with contextlib.suppress(_Stop):
         bench.fit({"trainer.max_epochs": "3"}, callbacks=[_StopAt(at, path)])
-    except _Stop:
-        pass
     rest = bench.fit({"trainer.max_epochs": "3"}, resume=path)
     expected, resumed = losses(whole.rows), losses(rest.rows)
     for step in range(at + 1, 3 * steps + 1):
@@ -649,8 +648,8 @@ def explains_bad_input(bench: Bench) -> None:
 
 
 @_rule(
-    "let each loss be the mean over the samples of its batch, let metrics keep sums (dist_reduce_fx) and the same names in "
-    "every process, and draw augmentation by sample, not by batch; TaskCase.sample_wise turns batch norm off",
+    "let each loss be the mean over the samples of its batch, let metrics keep sums (dist_reduce_fx) and the same "
+    "names in every process, and draw augmentation by sample, not by batch; TaskCase.sample_wise turns batch norm off",
     slow=True,
 )
 def two_processes_equal_one(bench: Bench) -> None:

@@ -1,0 +1,1 @@
+"""A task outside the tree: how high is a tone?"""
