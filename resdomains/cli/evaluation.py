@@ -28,7 +28,7 @@ def evaluate(arguments: Arguments, split: Literal["val", "test"], shape: str) ->
         CliError: If the data have no such split or do not fit the checkpoint.
     """
     quiet()
-    session = compose(arguments)
+    session = compose(arguments, portable=True)
     if print_or_explain(arguments, session):
         return 0
     assert session.ckpt_path is not None

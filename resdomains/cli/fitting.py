@@ -44,8 +44,13 @@ from resdomains.training.callbacks import peak_memory_mib
 from resdomains.training.precision import Precision, choose_precision
 
 
-def compose(arguments: Arguments) -> Session:
+def compose(arguments: Arguments, *, portable: bool = False) -> Session:
     """Compose the config of a command line; `--ckpt_path` without `--config` means the checkpoint's own.
+
+    Args:
+        arguments: The command line.
+        portable: Of the trainer's keys in the checkpoint's config, take the precision alone: a
+            checkpoint of eight GPUs is evaluated on what is here.
 
     Raises:
         CliError: If anything in it is not accepted.
@@ -56,6 +61,8 @@ def compose(arguments: Arguments) -> Session:
     if arguments.configs or path is None:
         return Session(arguments)
     recipe, name = recipe_of(path)
+    if portable:
+        recipe = {**recipe, "trainer": {"precision": recipe["trainer"].get("precision")}}
     return Session(arguments, recipe, name)
 
 

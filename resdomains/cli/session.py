@@ -49,6 +49,7 @@ OWNED_BY_LAUNCHER = {
 # a small data set would end before the 50th step.
 TRAINER_DEFAULTS: dict[str, Any] = {"num_sanity_val_steps": 0, "log_every_n_steps": 10}
 
+RECIPE_KEYS = ("seed", "trainer", "model", "data")
 ROOTS: dict[str, Any] = {
     "seed": int,
     "trainer": Keys(Trainer, OWNED_BY_LAUNCHER),
@@ -148,7 +149,7 @@ class Session:
     @property
     def recipe(self) -> dict[str, Any]:
         """What a checkpoint carries: the part of the full config that rebuilds and retrains."""
-        return {name: self.full[name] for name in ("seed", "trainer", "model", "data")}
+        return {name: self.full[name] for name in RECIPE_KEYS}
 
     @property
     def data_name(self) -> str:

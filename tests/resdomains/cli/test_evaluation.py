@@ -28,6 +28,14 @@ def test_a_checkpoint_alone_gives_the_scores_of_its_run(cli: Run, best: str) -> 
     assert json.loads(out)["val/score"] == pytest.approx(kept["best"]["val/score"])
 
 
+def test_the_trainer_of_the_run_is_not_asked_for(cli: Run, best: str) -> None:
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint["resdomains"]["recipe"]["trainer"]["devices"] = 64
+    checkpoint["resdomains"]["recipe"]["trainer"]["strategy"] = "ddp"
+    torch.save(checkpoint, "many.ckpt")
+    assert cli("test", *PLUGIN, "--ckpt_path", "many.ckpt")[0] == 0
+
+
 def test_results_are_one_table(cli: Run, best: str) -> None:
     status, out, _ = cli("test", *PLUGIN, "--ckpt_path", best)
     assert status == 0
