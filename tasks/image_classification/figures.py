@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from .spec import ImageSpec
@@ -84,10 +85,11 @@ def _confused_pairs(counts: Tensor, classes: Sequence[str], title: str) -> Figur
         [f"{_short(classes[t], 24)} → {_short(classes[p], 24)}" for _, t, p in pairs],
         fontsize=8,
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.12, y=0.02)
     axes.set(xlabel="samples of the first class that were taken for the second")
-    _plain(axes)
+    _plain(axes, bars=True)
     figure.suptitle(f"The pairs of classes that are confused most\n{title}", fontsize=11)
     return figure
 
@@ -222,12 +224,12 @@ def average_precision(scores: Tensor, spec: ImageSpec, title: str) -> Figure:
     axes.set(xlim=(0, 1.08), xlabel="average precision (orange: what a random order reaches)")
     some = "" if shown == order else f" (the best and the worst {_PAIRS})"
     figure.suptitle(f"How well each label is found{some}\n{title}", fontsize=11)
-    _plain(axes)
+    _plain(axes, bars=True)
     return figure
 
 
-def _plain(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
+def _plain(axes: Axes, bars: bool = False) -> None:
+    axes.grid(alpha=0.25, axis="x" if bars else "both")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -33,6 +34,8 @@ _GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 _SPLITS = ("train", "val", "test")
 _SEPARATOR = "|"
+
+_warn = rank_zero_only(logging.getLogger(__name__).warning)
 
 
 class RandomResizedCrop:
@@ -369,7 +372,7 @@ class ImageFolder(ImageData):
         if self.left_out:
             shown = "; ".join(str(error) for error in self.left_out[:5])
             more = f"; and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
-            rank_zero_warn(
+            _warn(
                 f"{len(self.left_out)} of {len(listed)} pictures in {root} cannot be read and are left out: "
                 f"{shown}{more}"
             )
@@ -562,7 +565,7 @@ def _find_bad(files: Sequence[str], channels: int, num_workers: int) -> dict[str
         part.write_text(json.dumps(bad), encoding="utf-8")
         part.replace(kept)
     except OSError as error:
-        rank_zero_warn(
+        _warn(
             f"the list of unreadable pictures cannot be kept in {kept.parent} ({error}); "
             "the next run reads every file again"
         )

@@ -134,6 +134,13 @@ def test_a_quarter_turn_is_a_rotation_of_the_pixels() -> None:
     assert torch.equal(turned, image.rot90(-1, (2, 3)))
 
 
+def test_a_quarter_turn_does_not_stretch_a_picture_that_is_not_square() -> None:
+    image = pixels(1)
+    u = torch.tensor([[1.0, 0.5, 0.5, 0.5, 0.5]])
+    turned = RandomAffine(90.0, 0.0, (1.0, 1.0))(image, torch.zeros(1), u)[0]
+    assert torch.equal(turned[:, :, 1:8], image[:, :, 1:8].rot90(-1, (2, 3)))
+
+
 def test_erasing_sets_one_rectangle_of_the_stated_size_to_the_mean() -> None:
     images = floats(500) + 10
     part = RandomErasing(0.5, area=(0.1, 0.3), ratio=(0.5, 2.0))
@@ -189,6 +196,16 @@ def test_one_of_uses_each_part_for_its_share_of_the_samples() -> None:
     targets = one_hot(900)
     changed = (part(images, targets, drawn(part, 900))[1] != targets).any(1)
     assert 200 < changed.sum() < 400
+
+
+def test_one_of_gives_each_part_numbers_of_its_own() -> None:
+    parts: list[Augment] = [RandomCrop(3), RandomAffine()]
+    one_of = OneOf(parts)
+    images, targets, u = pixels(), torch.arange(12), drawn(one_of)
+    result = one_of(images, targets, u)[0]
+    alone = [parts[0](images, targets, u[:, 1:3])[0], parts[1](images, targets, u[:, 3:8])[0]]
+    for i in range(12):
+        assert torch.equal(result[i], alone[int(u[i, 0] >= 0.5)][i])
 
 
 def trivial(image: Tensor, operation: str, strength: float, negative: bool = False) -> Tensor:

@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from resdomains.training import BadSample
+from resdomains.training.randomness import uniforms
 from resdomains_tasks.image_classification import (
+    Augment,
     CutMix,
     Mixup,
     RandomCrop,
@@ -11,7 +13,7 @@ from resdomains_tasks.image_classification import (
     TrivialAugment,
 )
 from resdomains_tasks.image_classification.data import check_labels, measure
-from resdomains_tasks.image_classification.spec import denormalise
+from resdomains_tasks.image_classification.spec import denormalise, normalise
 
 from .support import Squares, fetch, memory, ready, squares
 
@@ -76,6 +78,15 @@ def test_training_samples_are_augmented_alike_in_every_batch_and_process() -> No
         again = ready(Squares(augment=parts, seed=seed))
         one = again.transform(fetch(again, "train", [5]), "train")["image"]
         assert torch.equal(one[0], whole[5]) == (seed == 3)
+
+
+def test_every_part_draws_numbers_of_its_own() -> None:
+    parts: list[Augment] = [RandomCrop(3), RandomCrop(3)]
+    data, batch = ready(Squares(augment=parts)), memory().__getitems__([0, 1, 2, 3])
+    u = uniforms(0, 0, batch["index"], 4)
+    once = parts[0](batch["image"], batch["target"], u[:, :2])[0]
+    twice = parts[1](once, batch["target"], u[:, 2:])[0]
+    assert torch.equal(data.transform(batch, "train")["image"], normalise(twice, data.image_spec))
 
 
 def test_adding_a_part_at_the_end_leaves_what_the_others_draw() -> None:

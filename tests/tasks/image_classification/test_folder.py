@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -321,13 +322,16 @@ def test_a_bad_file_stops_training_by_name_when_refused(tmp_path: Path, workers:
     assert caught.value.source in (str(cut), str(text))
 
 
-def test_bad_files_are_named_counted_and_left_out_when_skipped(tmp_path: Path) -> None:
+def test_bad_files_are_named_counted_and_left_out_when_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cut, text = spoil(classes(tmp_path))
-    data = module(tmp_path, bad_samples="skip")
-    with pytest.warns(
-        UserWarning, match=r"2 of 22 pictures in .* are left out: .*cut\.jpg: damaged"
-    ):
-        data.ready()
+    data = ready(module(tmp_path, bad_samples="skip"))
+    (message,) = caplog.messages
+    assert (
+        f"2 of 22 pictures in {tmp_path} cannot be read and are left out: {cut}: damaged" in message
+    )
+    assert f"{text}: not a picture" in message
     assert [error.source for error in data.left_out] == [str(cut), str(text)]
     together = set().union(*(files(data, split) for split in ("train", "val", "test")))
     assert len(together) == 20
@@ -337,9 +341,12 @@ def test_bad_files_are_named_counted_and_left_out_when_skipped(tmp_path: Path) -
 def test_what_skip_found_is_kept_until_a_file_changes(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut, _ = spoil(classes(tmp_path))
-    with pytest.warns(UserWarning, match="2 of 22"):
-        module(tmp_path, bad_samples="skip").ready()
+    cut, text = spoil(classes(tmp_path))
+
+    def left_out() -> list[str]:
+        return [error.source for error in ready(module(tmp_path, bad_samples="skip")).left_out]
+
+    assert left_out() == [str(cut), str(text)]
     assert len(list(home.rglob("*.json"))) == 1
 
     def read_again(*_: Any) -> None:
@@ -347,11 +354,23 @@ def test_what_skip_found_is_kept_until_a_file_changes(
 
     with monkeypatch.context() as patch:
         patch.setattr("resdomains_tasks.image_classification.folder.read_picture", read_again)
-        with pytest.warns(UserWarning, match="2 of 22"):
-            module(tmp_path, bad_samples="skip").ready()
-    save_noise(cut)
-    with pytest.warns(UserWarning, match="1 of 22"):
-        module(tmp_path, bad_samples="skip").ready()
+        assert left_out() == [str(cut), str(text)]
+    save_noise(cut, 64, 64)
+    assert left_out() == [str(text)]
+    # Spoilt again at the same size: the time of the change tells.
+    size = cut.stat().st_size
+    cut.write_bytes(bytes(size))
+    os.utime(cut, ns=(1, 1))
+    assert left_out() == [str(cut), str(text)]
+
+
+def test_a_home_that_cannot_be_written_costs_only_the_memory(
+    tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(classes(tmp_path))
+    (home / ".cache").touch()
+    assert len(ready(module(tmp_path, bad_samples="skip")).left_out) == 2
+    assert "the next run reads every file again" in caplog.messages[0]
 
 
 def test_grey_channels_and_normalisation(tmp_path: Path) -> None:

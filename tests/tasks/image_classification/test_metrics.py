@@ -147,6 +147,15 @@ def test_without_mistakes_there_are_no_rows_and_large_pictures_are_shrunk() -> N
     assert metric.compute().shape == (3, 4 + 3 * 96 * 48)
 
 
+def test_mistakes_of_processes_arrive_stacked() -> None:
+    """torchmetrics stacks a tensor state of equal shape from all processes, whatever its reduction."""
+    inputs = (*answers(), torch.rand(400, 1, 2, 2), torch.arange(400))
+    parts = [updated(Mistakes(1, 2, 2, keep=5), *(x[i::2] for x in inputs)) for i in (0, 1)]
+    together = updated(Mistakes(1, 2, 2, keep=5), *(x[:1] for x in inputs))
+    together.rows = torch.stack([part.rows for part in parts if isinstance(part.rows, Tensor)])
+    assert torch.equal(together.compute(), result(Mistakes(1, 2, 2, keep=5), *inputs))
+
+
 @pytest.mark.parametrize(
     ("make", "inputs"),
     [

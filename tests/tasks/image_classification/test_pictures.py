@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resdomains.training import BadSample
 from resdomains_tasks.image_classification import pictures
-from resdomains_tasks.image_classification.pictures import find_pictures, fit, read_picture
+from resdomains_tasks.image_classification.pictures import find_pictures, fit, read_picture, resize
 
 from .support import save_noise, small_spec
 
@@ -251,6 +251,19 @@ def half_white(height: int, width: int) -> Tensor:
 def test_any_shape_is_made_to_fit(height: int, width: int, interpolation: str) -> None:
     spec = small_spec(height=16, width=12, crop_pct=0.875, interpolation=interpolation)
     assert fit(half_white(height, width), spec).shape == (3, 16, 12)
+
+
+def test_a_strip_is_not_blown_up_to_be_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def watched(image: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+        sizes.append(height * width)
+        return resize(image, height, width, interpolation)
+
+    monkeypatch.setattr(pictures, "resize", watched)
+    for height, width in ((1, 40_000), (40_000, 1), (100, 130)):
+        fit(half_white(height, width), small_spec(height=16, width=16))
+    assert max(sizes) <= 16 * 16 * 6
 
 
 def test_fitting_is_torchvisions_resize_and_centre_crop() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import nn
 
-from resdomains.core import ResNet2d
+from resdomains.core import Features, ResNet2d
 from resdomains.interop import Weights
 from resdomains.training import BadSample, Optimization
 from resdomains_tasks.image_classification import (
@@ -220,6 +220,8 @@ def test_cross_entropy_on_multi_label_data_is_refused() -> None:
 
 def test_weights_fill_the_backbone_and_the_checkpoint_needs_them_no_more() -> None:
     source = small_task(small_spec(classes=["x", "y"]))
+    for parameter in source.parameters():
+        nn.init.normal_(parameter)
 
     class Ready(Weights):
         library = "own"
@@ -237,7 +239,15 @@ def test_weights_fill_the_backbone_and_the_checkpoint_needs_them_no_more() -> No
 
 
 def test_the_network_is_kept_in_channels_last() -> None:
-    weights = [p for p in small_task().parameters() if p.ndim == 4]
+    class Plain(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> Any:
+            return Features((super().forward(x),), (None,))
+
+    backbone = Plain(3, 4, 3)
+    backbone.out_channels = (4,)  # type: ignore[assignment]
+    task = ImageClassification(backbone=backbone, spec=small_spec().plain())
+    assert task(batch()["image"]).shape == (6, 3)
+    weights = [p for p in task.parameters() if p.ndim == 4]
     assert weights
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
 
