@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadCheckpoint(f"{path}: no such checkpoint file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of files that torch did not write, it also remarks on the pickle protocol; they are refused anyway.
+            warnings.simplefilter("ignore", UserWarning)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        # The rest of torch's message advises to load it all the same.
+        found = re.search(r"Unsupported (?:global|class|operand)[^.\n]*|GLOBAL \S+", str(error))
+        what = f" ({found[0].strip()})" if found else ""
         raise BadCheckpoint(
-            f"{path}: refused, because it is not a plain checkpoint and loading it could run code ({reason})"
+            f"{path}: refused, because it is not a plain checkpoint and loading it could run code{what}"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise BadCheckpoint(

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -193,20 +194,17 @@ def is_first_process() -> bool:
 
 def run_facts(task: Task, run: Run, data: str, seed: int, world_size: int) -> dict[str, Any]:
     """Describe a run by the columns that runs of all domains share."""
-    backbone = task.backbone
     recipe = (task.recipe or {}).get("model", {}).get("init_args", {}).get("backbone", {})
-    options = recipe.get("init_args", {}) if isinstance(recipe, dict) else {}
-    network = recipe["class_path"].rpartition(".")[2] if recipe else type(backbone).__name__
-    merge = options.get("merge", "Add")
-    if isinstance(merge, dict):
-        merge = merge["class_path"]
+    network = recipe["class_path"].rpartition(".")[2] if recipe else type(task.backbone).__name__
+    merges = Counter(type(block.merge).__name__ for _, block in task.blocks())
     return {
         "task": run.task,
         "config": run.config,
         "data": data,
         "network": network,
-        "merge": str(merge).rpartition(".")[2],
-        "depth": getattr(backbone, "depth", None),
+        # Blocks that change the shape may join otherwise than those that keep it.
+        "merge": merges.most_common(1)[0][0] if merges else None,
+        "depth": getattr(task.backbone, "depth", None),
         "parameters": sum(p.numel() for p in task.parameters()),
         "seed": seed,
         "world_size": world_size,

@@ -227,6 +227,12 @@ class Task(LightningModule, ABC):
         """Start the clock of `progress/seconds`."""
         self._started = time.perf_counter()
 
+    def on_fit_end(self) -> None:
+        """Stop the clock: what follows training, such as the test, is no part of it."""
+        if self._started is not None:
+            self.seconds_before += time.perf_counter() - self._started
+            self._started = None
+
     def progress(self) -> dict[str, float]:
         """Return how far training is: samples over all processes, floating-point operations, wall-clock seconds."""
         running = 0.0 if self._started is None else time.perf_counter() - self._started

@@ -3,6 +3,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,18 @@ def test_logged_values_are_those_of_the_whole_split(tmp_path: Path) -> None:
     top1 = (logits.argmax(1) == targets).float().mean().item()
     assert last[schema.VAL_SCORE] == pytest.approx(top1)
     assert last[schema.VAL_SKILL] == pytest.approx((top1 - 0.5) / 0.5)
+
+
+def test_clock_stops_with_training(tmp_path: Path) -> None:
+    task, run = fit(tmp_path, Clouds())
+    trained = task.progress()[schema.SECONDS]
+    assert rows(run)[-1][schema.SECONDS] <= trained
+    time.sleep(0.05)
+    assert task.progress()[schema.SECONDS] == trained
+    # Testing an earlier state counts from there, not twice.
+    trainer = task.trainer
+    trainer.test(task, Clouds(), ckpt_path=run.checkpoints / "best.ckpt", weights_only=True)
+    assert task.progress()[schema.SECONDS] <= trained
 
 
 def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:

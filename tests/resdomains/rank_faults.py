@@ -1,0 +1,33 @@
+"""Data that go wrong in one process of several: the second, at its third step."""
+
+from typing import Any
+
+import torch
+
+from tests.plugins.tone_tagging.tone_tagging.data import Tones
+from tests.plugins.tone_tagging.tone_tagging.task import ToneTagging
+
+
+class Tagging(ToneTagging):
+    """The sound task, under a name that these data are given to."""
+
+
+class _SecondProcess(Tones):
+    def wrong(self, batch: Any) -> Any:
+        raise NotImplementedError
+
+    def transform(self, batch: Any, split: str) -> Any:
+        batch = super().transform(batch, split)
+        trainer = self.trainer
+        here = trainer is not None and trainer.global_rank == 1 and trainer.global_step == 2
+        return self.wrong(batch) if here and split == "train" else batch
+
+
+class Raises(_SecondProcess):
+    def wrong(self, batch: Any) -> Any:
+        raise RuntimeError("the second process has had enough")
+
+
+class Poisons(_SecondProcess):
+    def wrong(self, batch: Any) -> Any:
+        return {**batch, "wave": batch["wave"] * torch.nan}
