@@ -29,6 +29,7 @@ from resdomains.cli.main import complain, unexpected
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import ApplyOptimization, changed_keys
 from resdomains.cli.session import Session
+from resdomains.core import compile_blocks
 from resdomains.training import (
     BadCheckpoint,
     BadSample,
@@ -182,6 +183,8 @@ class _Fit:
         self.changed = self._changed()
         self.data: DataModule = session.data()
         self.task: Task = session.task(self.data.spec)
+        if session.full["compile"]:
+            compile_blocks(self.task.backbone)
         self.run = Run.create(session.run_options(), session.task_name, session.name)
         self.validated = self.data.has("val")
         callbacks = self.run.callbacks(self.validated)

@@ -5,7 +5,7 @@ from resdomains.cli.errors import CliError
 from resdomains.cli.yaml_files import read_config
 from resdomains.plugins import find_config
 
-CONFIG_KEYS = ("seed", "trainer", "model", "data", "run", "test_after_fit", "ckpt_path")
+CONFIG_KEYS = ("seed", "trainer", "model", "data", "run", "test_after_fit", "compile", "ckpt_path")
 
 CONFIG_HELP = """\
   --config NAME       a YAML file or a shipped config (`resdomains configs`); repeated ones are

@@ -57,6 +57,7 @@ ROOTS: dict[str, Any] = {
     "data": DataModule,
     "run": RunOptions,
     "test_after_fit": bool,
+    "compile": bool,
     "ckpt_path": str | None,
 }
 
@@ -115,6 +116,7 @@ class Session:
         parser.add_subclass_arguments(DataModule, "data", required=True)
         parser.add_class_arguments(RunOptions, "run")
         parser.add_argument("--test_after_fit", type=bool, default=True)
+        parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--ckpt_path", type=str | None)
         config = {name: value for name, value in self.config.items() if value is not None}
         config = self.schema.with_defaults(config)
@@ -129,7 +131,7 @@ class Session:
             full = read_text(parser.dump(parsed, skip_unset=False), "the composed config")
         except (ValueError, TypeError, yaml.YAMLError):
             # Some default of a named class has no YAML form; what was given has.
-            full = {"seed": 0, "test_after_fit": True, **config}
+            full = {"seed": 0, "test_after_fit": True, "compile": False, **config}
         full.pop("ckpt_path", None)
         del full["model"]["init_args"]["spec"]
         full["data"].get("init_args", {}).pop("seed", None)

@@ -12,6 +12,7 @@ runs/<task>/<config>/<time>.
 {CONFIG_HELP}
   --ckpt_path FILE        go on from a checkpoint; without --config with its own config
   --test_after_fit false  do not test at the end
+  --compile true          compile the network's blocks: slower to begin, then faster on a GPU
   --run.root FOLDER       where runs lie (runs)
   --run.name NAME         the run's name in place of its config's
   --run.wandb.mode MODE   auto, online, offline or disabled
