@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric, Metric
 from resdomains.core import ResNet1d
 from resdomains.training import BadSample, Optimization, StepResult
 from resdomains.training.data import Batches, ShardedBatches
+from resdomains.training.schema import Split
 from tests.plugins.tone_tagging.tone_tagging.data import Tones
 from tests.plugins.tone_tagging.tone_tagging.task import ToneTagging
 
@@ -41,9 +42,9 @@ class NanMetric(ToneTagging):
     def build_metrics(self) -> dict[str, Metric]:
         return {**super().build_metrics(), "f1": self.Nan()}
 
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         if split != "train":
-            self.metrics[split]["f1"].update(1.0)
+            self.metrics_of(split)["f1"].update(1.0)
         return super().step(batch, split)
 
 
@@ -72,7 +73,7 @@ class HearsPadding(ToneTagging):
 
 
 class Undecided(ToneTagging):
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         result = super().step(batch, split)
         clock = torch.Generator().manual_seed(time.time_ns())
         result.loss = result.loss * (1 + 1e-3 * torch.rand((), generator=clock))
@@ -82,7 +83,7 @@ class Undecided(ToneTagging):
 class ForgetsOnResume(ToneTagging):
     seen = 0
 
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         result = super().step(batch, split)
         if split == "train":
             self.seen += 1
@@ -91,7 +92,7 @@ class ForgetsOnResume(ToneTagging):
 
 
 class CountsBatches(ToneTagging):
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         return StepResult(super().step(batch, split).loss, 1)
 
 
@@ -104,15 +105,15 @@ class IdleParameter(ToneTagging):
 
 
 class IgnoresTargets(ToneTagging):
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         logits = self(batch)
         if split != "train":
-            self.metrics[split]["top1"].update(logits, batch["target"])
+            self.metrics_of(split)["top1"].update(logits, batch["target"])
         return StepResult(logits.square().mean() + 1, len(logits))
 
 
 class NeedsTraining(ToneTagging):
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         self.loudness = float(batch["wave"].abs().max())
         return super().step(batch, split)
 
@@ -126,13 +127,13 @@ class Squeezes(ToneTagging):
 
 
 class HidesNan(ToneTagging):
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         result = super().step(batch, split)
         return StepResult(torch.nan_to_num(result.loss), result.items)
 
 
 class RoughInHalf(ToneTagging):
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         result = super().step(batch, split)
         rough = 1.2 if torch.is_autocast_enabled("cpu") else 1.0
         return StepResult(result.loss * rough, result.items)
@@ -165,10 +166,10 @@ class SkipsBadFiles(ToneTagging):
 
 
 class SumsLosses(ToneTagging):
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         logits = self(batch)
         if split != "train":
-            self.metrics[split]["top1"].update(logits, batch["target"])
+            self.metrics_of(split)["top1"].update(logits, batch["target"])
         loss = F.cross_entropy(logits, batch["target"], reduction="sum")
         return StepResult(loss / 8, len(logits))
 

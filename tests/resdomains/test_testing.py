@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from resdomains.plugins import PluginError
-from resdomains.testing import BadArgument, BadFile, CheckFailed, TaskCase, check_task, checks
+from resdomains.testing import (
+    BadArgument,
+    BadFile,
+    CheckFailed,
+    TaskCase,
+    check_task,
+    checks,
+    parametrize_with_checks,
+)
 from resdomains.testing.rules import RULES
 from tests.plugins.tone_tagging.tone_tagging.plugin import plugin
 
@@ -274,3 +282,11 @@ def test_ids_are_the_names_of_the_checks() -> None:
     names = [check.name for check in checks(case())]
     assert len(names) == len(set(names)) == len(RULES)
     assert all(re.fullmatch("[a-z0-9_]+", name) for name in names)
+
+
+def test_several_tasks_share_one_test_function() -> None:
+    mark = parametrize_with_checks(case(), "image_classification").mark
+    ids = {parameter.id: [m.name for m in parameter.marks] for parameter in mark.args[1]}
+    assert len(ids) == 2 * len(RULES)
+    assert ids["tone_tagging-takes_a_step"] == []
+    assert ids["image_classification-two_processes_equal_one"] == ["slow"]

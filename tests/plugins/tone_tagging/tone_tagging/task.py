@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from resdomains.core import PooledHead, ResNet1d
 from resdomains.training import BadSample, Optimization, StepResult, Task
+from resdomains.training.schema import Split
 
 from .data import pad
 
@@ -34,10 +35,10 @@ class ToneTagging(Task):
     def build_metrics(self) -> dict[str, Metric]:
         return {"top1": MulticlassAccuracy(len(self.spec["classes"]), average="micro")}
 
-    def step(self, batch: Any, split: str) -> StepResult:
+    def step(self, batch: Any, split: Split) -> StepResult:
         logits = self(batch)
         if split != "train":
-            self.metrics[split]["top1"].update(logits, batch["target"])
+            self.metrics_of(split)["top1"].update(logits, batch["target"])
         return StepResult(torch.nn.functional.cross_entropy(logits, batch["target"]), len(logits))
 
     def score(self, results: Mapping[str, Tensor]) -> Tensor:
