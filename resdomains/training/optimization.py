@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 OptimizerFactory = Callable[[Iterable[Any], float], Optimizer]
@@ -119,8 +119,8 @@ class Optimization:
 
     def __init__(
         self,
-        lr: float = 0.1,
-        optimizer: OptimizerFactory = SGD,
+        lr: float = 1e-3,
+        optimizer: OptimizerFactory = AdamW,
         schedule: Schedule | None = None,
         layer_decay: float = 1.0,
     ) -> None:

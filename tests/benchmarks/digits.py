@@ -17,7 +17,7 @@ def support_vector_machine() -> float:
     """Return the test accuracy of scikit-learn's RBF machine on the same split: the last 20 %."""
     digits = load_digits()
     train = 1437
-    machine = SVC().fit(digits.data[:train], digits.target[:train])
+    machine = SVC(C=10, gamma=0.001).fit(digits.data[:train], digits.target[:train])
     return float(machine.score(digits.data[train:], digits.target[train:]))
 
 

@@ -24,7 +24,6 @@ PACKAGES = (
     "torchaudio",
     "pytorch-lightning",
     "torchmetrics",
-    "torchdata",
     "jsonargparse",
     "wandb",
     "transformers",
