@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from resdomains.core import PooledHead, compile_blocks, resnet50
-from tests.benchmarks.measure import in_turn, ratio, report
+from tests.benchmarks.measure import channels_last, in_turn, ratio, report
 
 BATCH, SIZE, CLASSES = 256, 224, 1000
 
 
 def training(model: nn.Module, steps: int) -> Callable[[], None]:
     """Return `steps` steps of SGD on random pictures that stay on the device."""
-    model = model.cuda().to(memory_format=torch.channels_last).train()
+    model = channels_last(model.cuda()).train()
     x = torch.randn(BATCH, 3, SIZE, SIZE, device="cuda").to(memory_format=torch.channels_last)
     target = torch.randint(0, CLASSES, (BATCH,), device="cuda")
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, fused=True)

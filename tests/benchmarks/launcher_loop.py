@@ -28,7 +28,7 @@ from tests.benchmarks.measure import ratio, report
 def build(root: str, steps: int) -> tuple[ImageClassification, MnistFiles]:
     """Return a task and its data."""
     pl.seed_everything(0, verbose=False)
-    data = MnistFiles(root=Path(root), batch_size=128)
+    data = MnistFiles(root=root, batch_size=128)
     optimization = Optimization(lr=0.1)
     backbone = resnet20(in_channels=1)
     return ImageClassification(backbone=backbone, spec=data.spec, optimization=optimization), data

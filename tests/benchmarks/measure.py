@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 OUTPUT = Path(os.environ.get("RESDOMAINS_BENCHMARKS", "runs/benchmarks"))
 
@@ -39,6 +40,12 @@ def in_turn(
 def ratio(slow: list[float], fast: list[float]) -> float:
     """Return how many times faster `fast` is: the median of the rounds' own ratios."""
     return statistics.median(s / f for s, f in zip(slow, fast, strict=True))
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Return the model with its weights in channels_last."""
+    # torch's annotations of Module.to leave memory_format out.
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def machine() -> dict[str, Any]:

@@ -13,15 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from resdomains.core import PooledHead, fold, resnet50
-from tests.benchmarks.measure import in_turn, ratio, report
+from tests.benchmarks.measure import channels_last, in_turn, ratio, report
 
 BATCH, SIZE, CLASSES = 16, 160, 1000
 
 
 def network() -> nn.Module:
     """Return ResNet-50 with a head, as the task runs it: channels_last."""
-    head = PooledHead(2048, CLASSES)
-    return nn.Sequential(resnet50(), head).to(memory_format=torch.channels_last)
+    return channels_last(nn.Sequential(resnet50(), PooledHead(2048, CLASSES)))
 
 
 def training(model: nn.Module, x: torch.Tensor, *, bf16: bool, fused: bool) -> Callable[[], None]:
@@ -61,7 +60,7 @@ def main() -> None:
     torch.manual_seed(0)
     x = torch.randn(BATCH, 3, SIZE, SIZE)
     last = x.to(memory_format=torch.channels_last)
-    by_hand = timm.create_model("resnet50").to(memory_format=torch.channels_last)
+    by_hand = channels_last(timm.create_model("resnet50"))
     steps = {
         "resdomains": training(network(), x, bf16=True, fused=True),
         "timm float32 contiguous": training(
