@@ -10,12 +10,15 @@ def data() -> Digits:
     return Digits(batch_size=64).ready()  # type: ignore[return-value]
 
 
-def test_the_split_is_the_files_order(data: Digits) -> None:
+def test_the_first_scans_validate_and_the_last_test(data: Digits) -> None:
     scans = load_digits()
-    parts = [data.dataset(split) for split in ("train", "val", "test")]
-    assert [len(part) for part in parts if part is not None] == [1293, 144, 360]
-    images = torch.cat([part.images for part in parts if part is not None])
-    targets = torch.cat([part.targets for part in parts if part is not None])
+    train, val, test = (data.dataset(split) for split in ("train", "val", "test"))
+    assert train is not None
+    assert val is not None
+    assert test is not None
+    assert [len(part) for part in (train, val, test)] == [1293, 144, 360]
+    images = torch.cat([val.images.flip(0), train.images.flip(0), test.images])
+    targets = torch.cat([val.targets.flip(0), train.targets.flip(0), test.targets])
     assert torch.equal(targets, torch.from_numpy(scans.target))
     assert torch.equal((images[..., 0].double() * 16 / 255).round(), torch.from_numpy(scans.images))
 
