@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -58,16 +59,22 @@ class Finished:
 
 
 def launch(command: Sequence[str], folder: Path) -> Finished:
-    done = subprocess.run(
+    with subprocess.Popen(
         [*command, "--run.root", str(folder / "runs")],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
-        check=False,
-    )
-    return Finished(done.returncode, done.stdout, done.stderr, folder)
+        start_new_session=True,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            # All of them: a process whose parent is gone would wait for it and hold the pipes.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return Finished(process.returncode, stdout, stderr, folder)
 
 
 Runs = dict[str, Finished]
@@ -184,3 +191,30 @@ def test_not_a_number_in_one_process_ends_the_job(
     assert done.stderr.count("became nan") == 1
     assert done.summary["status"] == "failed"
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_two_processes_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    options = [
+        *DIGITS,
+        *("--model.backbone.norm", "LayerNorm", "--trainer.val_check_interval", "13"),
+        *("--model.optimization.schedule", "resdomains.training.Constant"),
+        *("--model.optimization.schedule.warmup", "0"),  # a fraction of all steps, here 13 or 20
+        *("--test_after_fit", "false"),
+    ]
+
+    def fit(name: str, steps: int, *more: str) -> Finished:
+        (tmp_path / name).mkdir()
+        command = [*ALONE, "fit", *options, "--trainer.max_steps", str(steps), *more]
+        done = launch(command, tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    whole = fit("whole", 20, *TWO).curve(schema.TRAIN_LOSS)
+    stopped = str(fit("stopped", 13, *TWO).only("last.ckpt"))
+    rest = fit("rest", 20, *TWO, "--ckpt_path", stopped).curve(schema.TRAIN_LOSS)
+    assert rest == whole[13:]
+    # Another number of processes takes up the same global batches.
+    alone = fit("alone", 20, "--ckpt_path", stopped).curve(schema.TRAIN_LOSS)
+    assert [step for step, _ in alone] == [step for step, _ in rest]
+    for (_, expected), (_, loss) in zip(rest, alone, strict=True):
+        assert loss == pytest.approx(expected, abs=1e-4)
