@@ -1,5 +1,6 @@
 """Training: the bases of tasks and data modules, and what every run does."""
 
+from resdomains.training.averaging import EMA
 from resdomains.training.checkpoints import BadCheckpoint, load_task, read_checkpoint
 from resdomains.training.data import BadSample, DataModule
 from resdomains.training.optimization import (
@@ -14,6 +15,7 @@ from resdomains.training.run import Run, RunOptions, WandbOptions, run_facts
 from resdomains.training.task import StepResult, Task, TrainingDiverged
 
 __all__ = [
+    "EMA",
     "BadCheckpoint",
     "BadSample",
     "Constant",
