@@ -16,7 +16,6 @@ from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import import_plugins
 from resdomains.cli.tables import table
-from resdomains.imports import allow_plugins_only
 from resdomains.training import BadCheckpoint, BadSample, Task, load_task
 
 
@@ -67,9 +66,8 @@ def predict(arguments: Arguments) -> int:
 
 def _load(arguments: Arguments) -> Task:
     import_plugins(arguments.plugins)
-    allow_plugins_only(arguments.plugins)
     try:
-        task = load_task(arguments.options["ckpt_path"])
+        task = load_task(arguments.options["ckpt_path"], arguments.plugins)
     except BadCheckpoint as error:
         raise CliError(f"--ckpt_path {error}") from error
     wanted = arguments.choice("accelerator", "auto", ("auto", "cpu", "cuda"))

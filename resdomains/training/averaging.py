@@ -35,6 +35,7 @@ class EMA(WeightAveraging):
                 count = int(updates)
                 rate = min(decay, (1 + count) / (10 + count))
                 self._warm = rate == decay
-            get_ema_multi_avg_fn(rate)(averaged, current, updates)
+            update = get_ema_multi_avg_fn(rate)  # type: ignore[no-untyped-call]
+            update(averaged, current, updates)
 
         super().__init__(multi_avg_fn=average)

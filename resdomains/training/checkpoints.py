@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_task(path: str | Path) -> Task:
+def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
     """Rebuild the task of a checkpoint, in evaluation mode, on the CPU; needs neither config nor data.
+
+    Args:
+        path: The checkpoint.
+        plugins: Packages that its recipe may name classes of, beside those of installed plugins.
 
     Raises:
         BadCheckpoint: If the checkpoint cannot be read, or holds no recipe because its run was built in Python.
@@ -79,7 +84,7 @@ def load_task(path: str | Path) -> Task:
     if "weights" in model["init_args"]:
         # The weights that a run began with are replaced by the checkpoint's own.
         model["init_args"]["weights"] = None
-    allow_plugins_only()
+    allow_plugins_only(plugins)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Task, "model", required=True)
     try:

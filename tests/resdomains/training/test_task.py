@@ -221,7 +221,7 @@ def test_skill_without_chance_is_not_a_number() -> None:
     assert math.isnan(schema.skill(0.5, None))
 
 
-RECIPE = {
+RECIPE: dict[str, dict[str, Any]] = {
     "model": {
         "class_path": "tests.resdomains.training.toy.Side",
         "init_args": {
@@ -235,6 +235,34 @@ def test_checkpoint_of_a_python_run_says_that_it_holds_no_recipe(tmp_path: Path)
     _, run = fit(tmp_path, Clouds())
     with pytest.raises(BadCheckpoint, match="holds no recipe, because its run was built in Python"):
         load_task(run.last_checkpoint)
+
+
+def with_recipe(run: Run, class_path: str, path: Path) -> Path:
+    checkpoint = torch.load(run.last_checkpoint, weights_only=True)
+    recipe = {"model": {**RECIPE["model"], "class_path": class_path}}
+    checkpoint["resdomains"]["recipe"] = recipe
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_task_is_rebuilt_from_its_checkpoint_alone(tmp_path: Path) -> None:
+    task, run = fit(tmp_path, Clouds())
+    path = with_recipe(run, str(RECIPE["model"]["class_path"]), tmp_path / "whole.ckpt")
+    rebuilt = load_task(path, plugins=["tests"])
+    points = torch.randn(5, 4)
+    assert not rebuilt.training
+    assert torch.equal(rebuilt.backbone(points), task.backbone(points))
+
+
+def test_recipe_of_an_unknown_package_is_refused_and_never_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = fit(tmp_path, Clouds())
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Side: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadCheckpoint, match=r"its task planted.Side cannot be built"):
+        load_task(with_recipe(run, "planted.Side", tmp_path / "evil.ckpt"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_pickled_code_in_a_checkpoint_is_refused_and_never_runs(tmp_path: Path) -> None:
