@@ -74,7 +74,10 @@ class Add(Merge):
         self.zero_init = zero_init
 
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
-        return s + b
+        if torch.is_grad_enabled() or b is s or b.dtype != s.dtype:
+            return s + b
+        # Without gradients nobody needs the branch again: its memory is warm, a new tensor's is not.
+        return b.add_(s)
 
     def invert(self, y: Tensor, b: Tensor) -> Tensor:
         return y - b

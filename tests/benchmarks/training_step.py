@@ -62,7 +62,7 @@ def main() -> None:
     last = x.to(memory_format=torch.channels_last)
     by_hand = channels_last(timm.create_model("resnet50"))
     steps = {
-        "resdomains": training(network(), x, bf16=True, fused=True),
+        "resdomains": training(network(), last, bf16=True, fused=True),
         "timm float32 contiguous": training(
             timm.create_model("resnet50"), x, bf16=False, fused=False
         ),

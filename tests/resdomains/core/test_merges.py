@@ -158,3 +158,15 @@ def test_plain_network_has_no_shortcut_parameters() -> None:
     # Its twin's projections would get no gradients here, which DistributedDataParallel refuses.
     assert [n for n, _ in resnet18().named_parameters() if ".shortcut." in n]
     assert not [n for n, _ in plain18().named_parameters() if ".shortcut." in n]
+
+
+def test_add_without_gradients_keeps_the_shortcut_and_the_values() -> None:
+    s, b = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
+    kept, expected = s.clone(), s + b
+    merge = Add(Site(4))
+    with torch.no_grad():
+        assert torch.equal(merge(s, b.clone()), expected)
+        assert torch.equal(merge(s, b.double()), s + b.double())
+        assert torch.equal(s, kept)
+        assert torch.equal(merge(s, s), 2 * kept)
+        assert torch.equal(s, kept)
