@@ -27,6 +27,8 @@ class Conv(nn.Conv2d, Part):
         ValueError: ``kernel`` is even, or ``groups`` does not divide both channel counts.
     """
 
+    fresh = True
+
     def __init__(
         self,
         in_channels: int,

@@ -72,17 +72,19 @@ class Add(Merge):
     def __init__(self, site: Site, zero_init: bool = True) -> None:
         super().__init__()
         self.zero_init = zero_init
+        self.overwrites = False
 
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
-        if torch.is_grad_enabled() or b is s or b.dtype != s.dtype:
-            return s + b
-        # Without gradients nobody needs the branch again: its memory is warm, a new tensor's is not.
-        return b.add_(s)
+        # The branch's memory is warm, a new tensor's is not: the largest cost beside convolutions.
+        if self.overwrites and b.dtype == s.dtype:
+            return b.add_(s)
+        return s + b
 
     def invert(self, y: Tensor, b: Tensor) -> Tensor:
         return y - b
 
     def initialise(self, branch: Part) -> None:
+        self.overwrites = branch.fresh is True
         if self.zero_init:
             branch.silence()
 

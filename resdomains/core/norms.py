@@ -56,6 +56,8 @@ class BatchNorm(Norm):
     running_var: Tensor
     num_batches_tracked: Tensor
 
+    fresh = True
+
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(channels, eps)
         self.momentum = momentum
@@ -160,6 +162,8 @@ class LayerNorm(Norm):
 
 class NoNorm(Norm):
     """Returns its input and has no parameters."""
+
+    fresh = None
 
     normalises: ClassVar[bool] = False
 

@@ -11,7 +11,13 @@ from resdomains.core.masks import Valid, refuse
 
 
 class Part(nn.Module):
-    """A module called ``(x, valid)`` that knows what it does to the valid positions."""
+    """A module called ``(x, valid)`` that knows what it does to the valid positions.
+
+    ``fresh`` says whether its output is a tensor of its own that no backward pass reads, so that
+    what follows may overwrite it; None says that it passes its input on.
+    """
+
+    fresh: bool | None = False
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         """Maps ``x`` to an output whose valid positions are ``advance(valid)``."""
@@ -47,6 +53,12 @@ class Chain(Part):
 
     def silence(self) -> bool:
         return any(part.silence() for part in reversed(self.parts()))
+
+    @property
+    def fresh(self) -> bool | None:  # type: ignore[override]  # a chain's follows from its parts
+        """That of the last part which does not pass its input on."""
+        known = (part.fresh for part in reversed(self.parts()) if part.fresh is not None)
+        return next(known, None)
 
     def parts(self) -> list[Part]:
         """The parts in order."""
@@ -88,6 +100,8 @@ class Positionwise(Part):
 
 class Bare(Part):
     """Returns its input; stands where a part is absent."""
+
+    fresh = None
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         return x

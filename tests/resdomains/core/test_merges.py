@@ -7,7 +7,9 @@ from torch import nn
 from resdomains.core import (
     Add,
     Bare,
+    BatchNorm,
     BranchOnly,
+    Chain,
     DeepNorm,
     DropPath,
     Highway,
@@ -22,6 +24,7 @@ from resdomains.core import (
     resnet18,
     resnet20,
 )
+from resdomains.core.convolution import Conv
 
 S = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
 B = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(1))
@@ -160,13 +163,25 @@ def test_plain_network_has_no_shortcut_parameters() -> None:
     assert not [n for n, _ in plain18().named_parameters() if ".shortcut." in n]
 
 
-def test_add_without_gradients_keeps_the_shortcut_and_the_values() -> None:
+def test_add_overwrites_a_branch_that_nobody_reads_again_and_never_the_shortcut() -> None:
     s, b = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
     kept, expected = s.clone(), s + b
     merge = Add(Site(4))
-    with torch.no_grad():
-        assert torch.equal(merge(s, b.clone()), expected)
-        assert torch.equal(merge(s, b.double()), s + b.double())
-        assert torch.equal(s, kept)
-        assert torch.equal(merge(s, s), 2 * kept)
-        assert torch.equal(s, kept)
+    merge.initialise(Chain(conv=Conv(4, 4, 3), norm=BatchNorm(4)))
+    given = b.clone()
+    assert merge(s, given) is given
+    assert torch.equal(given, expected)
+    assert torch.equal(merge(s, b.double()), s + b.double())
+    assert torch.equal(s, kept)
+
+
+@pytest.mark.parametrize("last", [nn.ReLU(), nn.Sigmoid(), nn.Identity()])
+def test_add_leaves_a_branch_whose_output_is_read_again(last: nn.Module) -> None:
+    x = torch.randn(2, 4, 3, 3, requires_grad=True)
+    block = Residual(Chain(last=last), Bare(), Add(SITE))
+    y = block(x * 1)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    z = x.detach().clone().requires_grad_()
+    (expected,) = torch.autograd.grad((z + last(z)).sum(), z)
+    assert torch.equal(y, x + last(x))
+    assert torch.allclose(gradient, expected)
