@@ -74,7 +74,11 @@ def work(rank: int, folder: str, kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "signal"])
-def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
+def test_two_processes_equal_one(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The new processes import this module by its name, which pytest alone knows the folder of.
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
     spawn(work, args=(str(tmp_path), kind), nprocs=2)  # type: ignore[no-untyped-call]
     two = torch.load(tmp_path / "state.pt", weights_only=True)
     one = state_after(Classifier(kind), batch(kind))
