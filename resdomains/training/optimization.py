@@ -1,7 +1,6 @@
 """How a task's weights are changed: optimizer, parameter groups and learning-rate schedule."""
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -160,8 +159,7 @@ class Optimization:
             [
                 {
                     "params": parameters,
-                    "lr": self.lr
-                    * (self.layer_decay ** (top - level) if self.layer_decay < 1.0 else 1.0),
+                    "lr": self.lr * self.layer_decay ** (top - level),
                     **({} if decayed else {"weight_decay": 0.0}),
                 }
                 for (level, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
@@ -181,6 +179,6 @@ def _level(name: str, backbone: str, blocks: list[str]) -> int:
     for i, block in enumerate(blocks):
         if name.startswith(block):
             return i + 1
-    if not re.match(rf"{re.escape(backbone)}\.", name):
+    if not name.startswith(f"{backbone}."):
         return len(blocks) + 1
     return 0 if name.startswith(f"{backbone}.stem") else len(blocks)

@@ -87,7 +87,7 @@ class Task(LightningModule, ABC):
         self._started: float | None = None
         self.results: dict[str, dict[str, Tensor]] = {}
         """Each evaluated split's metrics, computed over all its samples and all processes."""
-        self._losses: dict[str, list[Tensor]] = {}
+        self._totals: dict[str, Tensor] = {}
 
     def build_all_metrics(self) -> None:
         """Make the metrics of the evaluated splits; a subclass calls this when `build_metrics` can answer."""
@@ -252,10 +252,9 @@ class Task(LightningModule, ABC):
 
     def _evaluate(self, batch: Any, split: Split) -> None:
         result = self.step(batch, split)
-        self._losses.setdefault(split, []).append(result.loss.detach().double() * result.items)
-        self._losses[split].append(
-            torch.tensor(float(result.items), dtype=torch.float64, device=self.device)
-        )
+        loss = result.loss.detach().double()
+        batch_totals = torch.stack([loss * result.items, torch.full_like(loss, result.items)])
+        self._totals[split] = self._totals.get(split, 0) + batch_totals
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Evaluate a validation batch."""
@@ -267,9 +266,8 @@ class Task(LightningModule, ABC):
 
     def _finish(self, split: Split) -> None:
         """Compute, log and reset a split's metrics; every process calls this, also one that saw no batch."""
-        losses = self._losses.pop(split, [])
-        zero = torch.zeros((), dtype=torch.float64, device=self.device)
-        totals = torch.stack([sum(losses[0::2], start=zero), sum(losses[1::2], start=zero)])
+        nothing = torch.zeros(2, dtype=torch.float64, device=self.device)
+        totals = self._totals.pop(split, nothing)
         totals = cast(Tensor, self.trainer.strategy.reduce(totals, reduce_op="sum"))
         results = {}
         for name, metric in self.metrics_of(split).items():
