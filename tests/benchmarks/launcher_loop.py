@@ -25,7 +25,7 @@ from resdomains_tasks.image_classification import ImageClassification, MnistFile
 from tests.benchmarks.measure import ratio, report
 
 
-def build(root: str, steps: int) -> tuple[ImageClassification, MnistFiles]:
+def build(root: str) -> tuple[ImageClassification, MnistFiles]:
     """Return a task and its data."""
     pl.seed_everything(0, verbose=False)
     data = MnistFiles(root=root, batch_size=128)
@@ -50,7 +50,7 @@ class Clock(pl.Callback):
 
 def launched(root: str, steps: int, precision: Any) -> float:
     """Return the seconds of a step in `Trainer.fit` with everything that a run has."""
-    task, data = build(root, steps)
+    task, data = build(root)
     options = RunOptions(root=Path(mkdtemp()), wandb=WandbOptions(mode="offline"))
     run = Run.create(options, "image_classification", "benchmark")
     clock = Clock()
@@ -73,7 +73,7 @@ def launched(root: str, steps: int, precision: Any) -> float:
 
 def bare(root: str, steps: int, precision: str) -> float:
     """Return the seconds of a step in a plain loop over the same task and data."""
-    task, data = build(root, steps)
+    task, data = build(root)
     optimizer = task.optimization.build(task, "backbone", task.blocks())
     scheduler = task.optimization.scheduler(optimizer, steps)
     task.train()
