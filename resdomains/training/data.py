@@ -1,6 +1,7 @@
 """What every data module has: splits, sharded batches that can be resumed, and loaders built in one place."""
 
 import itertools
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -239,8 +240,9 @@ class DataModule(LightningDataModule, ABC):
     def ready(self) -> "DataModule":
         """Prepare the data if that is still to be done, and return self."""
         if not self._prepared:
-            lock = Path(tempfile.gettempdir()) / f"resdomains-{type(self).__name__}.lock"
-            with FileLock(lock, mode=0o666):
+            # A file of one's own: many systems forbid opening another user's in a shared temporary folder.
+            name = f"resdomains-{os.getuid()}-{type(self).__name__}.lock"
+            with FileLock(Path(tempfile.gettempdir()) / name):
                 self.prepare()
             self._prepared = True
         return self
