@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from resdomains.core.heads import PooledHead
 from resdomains.core.networks.resnet import ResNet
 from resdomains.interop.loading import Loaded, load_state
+from resdomains.plain_files import Damaged, HoldsCode, read_plain
 
 _FILES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -110,12 +110,14 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
         content: Any = safetensors.load_file(path)
     else:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
+            content = read_plain(path)
+        except HoldsCode as error:
             raise ValueError(
                 f"source: {path} holds more than tensors, and loading it could run its code; save "
                 f"the state_dict alone, better as .safetensors"
             ) from error
+        except Damaged as error:
+            raise ValueError(f"source: {path} is damaged or holds no weights ({error})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -1,16 +1,13 @@
 """Read a checkpoint without running any code in it, and rebuild its task."""
 
 import copy
-import pickle
-import re
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
+from resdomains.plain_files import Damaged, HoldsCode, read_plain
 from resdomains.training.task import FORMAT, Task
 
 
@@ -28,21 +25,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadCheckpoint(f"{path}: no such checkpoint file")
     try:
-        with warnings.catch_warnings():
-            # Of files that torch did not write, it also remarks on the pickle protocol; they are refused anyway.
-            warnings.simplefilter("ignore", UserWarning)
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # The rest of torch's message advises to load it all the same.
-        found = re.search(r"Unsupported (?:global|class|operand)[^.\n]*|GLOBAL \S+", str(error))
-        what = f" ({found[0].strip()})" if found else ""
+        checkpoint = read_plain(path)
+    except HoldsCode as error:
+        what = f" ({error})" if str(error) else ""
         raise BadCheckpoint(
             f"{path}: refused, because it is not a plain checkpoint and loading it could run code{what}"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BadCheckpoint(
-            f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0]})"
-        ) from error
+    except Damaged as error:
+        raise BadCheckpoint(f"{path}: damaged or not a checkpoint ({error})") from error
     if (
         not isinstance(checkpoint, dict)
         or "resdomains" not in checkpoint

@@ -283,10 +283,12 @@ def test_files_that_are_no_checkpoints_are_refused_by_name(tmp_path: Path) -> No
     whole = run.last_checkpoint.read_bytes()
     (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.ckpt").write_text("hello")
+    (tmp_path / "word.ckpt").write_text("text")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     for name, message in {
         "half.ckpt": "damaged",
         "text.ckpt": "refused|damaged",
+        "word.ckpt": "damaged",
         "other.ckpt": "not a checkpoint of resdomains",
         "none.ckpt": "no such checkpoint file",
     }.items():
