@@ -76,6 +76,13 @@ def test_library_is_checked(state: dict[str, Tensor]) -> None:
         load_state(resnet18(), state, "keras")
 
 
+def test_text_in_place_of_weights_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "notes.pth"
+    path.write_text("text")
+    with pytest.raises(ValueError, match=r"notes.pth is damaged or holds no weights"):
+        Torchvision(str(path)).load(resnet18())
+
+
 def test_code_in_a_file_never_runs(tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     marker = tmp_path / "ran"
