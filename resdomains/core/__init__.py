@@ -64,7 +64,7 @@ from resdomains.core.merges import (
     ReZero,
     ShortcutOnly,
 )
-from resdomains.core.named import (
+from resdomains.core.named.images import (
     PlainOptions,
     ResNetOptions,
     plain1d18,

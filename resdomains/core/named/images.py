@@ -1,4 +1,4 @@
-"""Networks by the names the literature gives them.
+"""Residual networks over images, and their twins over signals, by their published names.
 
 Each takes ``ResNetOptions`` by keyword (plain networks: ``PlainOptions``) and has the published
 parts as defaults.

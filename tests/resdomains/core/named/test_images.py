@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import resdomains.core as core
-from resdomains.core import BranchOnly, PooledHead, ResNet, named
+from resdomains.core import BranchOnly, PooledHead, ResNet
+from resdomains.core.named import images
 
 
 def size(network: ResNet, classes: int) -> float:
@@ -18,8 +19,8 @@ def size(network: ResNet, classes: int) -> float:
 def names() -> list[str]:
     return [
         name
-        for name, value in vars(named).items()
-        if inspect.isfunction(value) and value.__module__ == named.__name__
+        for name, value in vars(images).items()
+        if inspect.isfunction(value) and value.__module__ == images.__name__
     ]
 
 

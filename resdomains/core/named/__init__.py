@@ -1,0 +1,1 @@
+"""Networks by the names the literature gives them, one module a field."""
