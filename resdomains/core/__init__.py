@@ -35,6 +35,10 @@ from resdomains.core.convolution import (
     Conv,
     MaxPool,
 )
+from resdomains.core.coupling import (
+    Coupling,
+    Plain,
+)
 from resdomains.core.features import (
     Features,
 )
@@ -51,7 +55,6 @@ from resdomains.core.memory import (
     Memory,
     Recompute,
     Store,
-    recomputing,
 )
 from resdomains.core.merges import (
     Add,
@@ -157,7 +160,11 @@ from resdomains.core.parts import (
 )
 from resdomains.core.place import (
     Place,
+    SequencePlace,
     Site,
+)
+from resdomains.core.recomputation import (
+    recomputing,
 )
 from resdomains.core.residual import (
     Residual,
@@ -171,8 +178,6 @@ from resdomains.core.shortcuts import (
     ZeroPad,
 )
 from resdomains.core.stack import (
-    Coupling,
-    Plain,
     Stack,
 )
 from resdomains.core.stems import (
@@ -240,6 +245,7 @@ __all__ = [
     "ResNetOptions",
     "Residual",
     "Separable",
+    "SequencePlace",
     "Shortcut",
     "ShortcutOnly",
     "SiLU",

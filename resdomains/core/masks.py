@@ -1,13 +1,14 @@
 """Which positions of a batch count, and every computation that depends on it.
 
 ``valid is None`` (all positions count) is asked here and nowhere else. Maps are ``(B, C, H, W)``
-or ``(B, C, L)``; a mask belongs to the last axis, and True means that a position counts.
+or ``(B, C, L)``; a mask belongs to the last axis, and True means that a position counts. Sequences
+are ``(B, T, D)``, or packed: ``(N, D)``, the valid positions of all items one after another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,13 @@ from torch import Tensor
 class Valid:
     """The positions of each item that hold data; what follows them is padding.
 
-    ``lengths`` is ``(B,)`` and counts positions; ``mask`` is ``(B, L)``, True = valid.
+    ``lengths`` is ``(B,)`` and counts positions; ``mask`` is ``(B, L)``, True = valid. Where
+    sequences are packed, ``rows`` ``(N,)`` holds the places of their rows in ``(B L, D)``.
     """
 
     lengths: Tensor
     mask: Tensor
+    rows: Tensor | None = None
 
     @staticmethod
     def of(lengths: Tensor, size: int) -> Valid:
@@ -50,6 +53,38 @@ class Valid:
                 )
         lengths = lengths.long()  # uint8 would overflow in sums
         return Valid(lengths, torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))
+
+
+def packed(valid: Valid | None) -> Valid | None:
+    """The same positions, for sequences that hold nothing else."""
+    return None if valid is None else replace(valid, rows=valid.mask.flatten().nonzero()[:, 0])
+
+
+def pack(x: Tensor, valid: Valid | None) -> Tensor:
+    """``(B, T, D)`` to the rows ``(N, D)`` that count; ``x`` itself unless ``valid`` is packed."""
+    if valid is None or valid.rows is None:
+        return x
+    return x.flatten(0, 1).index_select(0, valid.rows)
+
+
+def unpack(x: Tensor, valid: Valid | None) -> Tensor:
+    """The reverse of ``pack``; padding is zero."""
+    if valid is None or valid.rows is None:
+        return x
+    padded = x.new_zeros(valid.mask.numel(), x.shape[-1]).index_copy(0, valid.rows, x)
+    return padded.view(*valid.mask.shape, -1)
+
+
+def items(x: Tensor, valid: Valid | None) -> int:
+    """How many items ``x`` holds: the size of axis B, or that of the batch whose rows it holds."""
+    return x.shape[0] if valid is None else valid.lengths.shape[0]
+
+
+def per_item(values: Tensor, x: Tensor, valid: Valid | None) -> Tensor:
+    """``values`` ``(B,)``, one for each item, in a shape that broadcasts over ``x``."""
+    if valid is not None and valid.rows is not None:
+        values = values[valid.rows // valid.mask.shape[1]]
+    return values.view(-1, *[1] * (x.dim() - 1))
 
 
 def check_items(x: Tensor, valid: Valid | None) -> None:

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from resdomains.core.coupling import Blocks, Coupling, Streams
 from resdomains.core.masks import Valid
-
-Blocks = Sequence[nn.Module]
-Run = Callable[[Blocks, Tensor, Valid | None], Tensor]
+from resdomains.core.recomputation import recomputation
 
 
 class Memory(ABC):
     """Runs blocks and decides what stays in memory until the backward pass."""
 
     @abstractmethod
-    def run(self, run: Run, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
-        """The same values as ``run(blocks, x, valid)``."""
+    def run(self, coupling: Coupling, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
+        """What ``coupling`` computes with ``blocks`` on ``x``."""
+
+    @abstractmethod
+    def check(self, coupling: Coupling, blocks: Blocks) -> None:
+        """Raises ValueError, with the reason, if gradients cannot be had this way."""
+
+    @property
+    def outside(self) -> Memory:
+        """The memory for blocks that change the shape, which stand between stacks."""
+        return self
 
 
 class Store(Memory):
     """Keeps every activation: fastest, and what plain PyTorch does."""
 
-    def run(self, run: Run, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
-        return run(blocks, x, valid)
+    def check(self, coupling: Coupling, blocks: Blocks) -> None:
+        """Works with everything."""
+
+    def run(self, coupling: Coupling, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
+        return coupling.collapse(
+            blocks, _steps(coupling, blocks, coupling.expand(blocks, x), valid)
+        )
 
 
 class Recompute(Memory):
@@ -46,45 +58,26 @@ class Recompute(Memory):
             raise ValueError(f"every: expected at least 1 block, got {every}")
         self.every = every
 
-    def run(self, run: Run, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
+    def check(self, coupling: Coupling, blocks: Blocks) -> None:
+        """Works with everything."""
+
+    def run(self, coupling: Coupling, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
+        streams = coupling.expand(blocks, x)
         if not torch.is_grad_enabled():
-            return run(blocks, x, valid)
+            return coupling.collapse(blocks, _steps(coupling, blocks, streams, valid))
         for start in range(0, len(blocks), self.every):
             few = blocks[start : start + self.every]
-            x = checkpoint(run, few, x, valid, use_reentrant=False, context_fn=_contexts)
-        return x
+            streams = checkpoint(
+                _steps, coupling, few, streams, valid, use_reentrant=False, context_fn=_contexts
+            )
+        return coupling.collapse(blocks, streams)
 
 
-class _State:
-    """Process-wide rather than per thread: the backward pass may run in a thread of the device,
-    while the thread that asked for it waits."""
-
-    def __init__(self) -> None:
-        self.recomputing = False
-
-
-# An instance, since torch.compile guards its attributes: compiled blocks have a version for each
-# value. Those of a class it takes for constants.
-_STATE = _State()
-
-
-def recomputing() -> bool:
-    """Whether the forward pass in progress is a second one, made for the backward pass.
-
-    Whatever counts forward passes (statistics, probes) asks and leaves these out.
-    """
-    return _STATE.recomputing
-
-
-@contextmanager
-def _second_pass() -> Iterator[None]:
-    before = _STATE.recomputing
-    _STATE.recomputing = True
-    try:
-        yield
-    finally:
-        _STATE.recomputing = before
+def _steps(coupling: Coupling, blocks: Blocks, streams: Streams, valid: Valid | None) -> Streams:
+    for block in blocks:
+        streams = coupling.step(block, streams, valid)
+    return streams
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _second_pass()
+    return nullcontext(), recomputation()

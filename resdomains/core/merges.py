@@ -7,12 +7,13 @@ and the result agree, with ``site.width`` entries along ``site.channel_dim``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from resdomains.core.masks import Valid, items, per_item
 from resdomains.core.norms import Norm
 from resdomains.core.parts import Part
 from resdomains.core.place import Site
@@ -21,7 +22,8 @@ from resdomains.core.place import Site
 class Merge(nn.Module):
     """The contract: ``forward(s, b, state)`` returns the sum.
 
-    ``streams`` counts the copies of the signal that a stack carries for this merge.
+    ``streams`` counts the copies of the signal that a stack carries for this merge; of more than
+    one, ``x``, ``s`` and the result have a leading axis.
     ``reads_shortcut`` and ``reads_branch`` say which inputs the result depends on; a network leaves
     out the parameters of a shortcut that nobody reads. ``invertible`` says that ``invert`` works.
 
@@ -29,21 +31,24 @@ class Merge(nn.Module):
     may overwrite them.
     """
 
-    streams: ClassVar[int] = 1
+    streams: int = 1
     reads_shortcut: bool = True
     reads_branch: bool = True
     invertible: bool = False
 
-    def read(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """What the shortcut gets, what the branch gets, and a state for ``forward``."""
+    def read(self, x: Tensor, valid: Valid | None = None) -> tuple[Tensor, Tensor, Any]:
+        """What the shortcut gets, what the branch gets, and a state for ``forward``.
+
+        The state holds all that a forward draws at random or derives from ``x``.
+        """
         return x, x, None
 
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
         """The shortcut ``s`` and the branch ``b`` as one."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(s, b, state)")
 
-    def invert(self, y: Tensor, b: Tensor) -> Tensor:
-        """The shortcut ``s`` for which ``forward(s, b)`` is ``y``.
+    def invert(self, y: Tensor, b: Tensor, state: Any = None) -> Tensor:
+        """The shortcut ``s`` for which ``forward(s, b, state)`` is ``y``.
 
         Raises:
             TypeError: the merge loses what it would need to know.
@@ -80,7 +85,7 @@ class Add(Merge):
             return b.add_(s)
         return s + b
 
-    def invert(self, y: Tensor, b: Tensor) -> Tensor:
+    def invert(self, y: Tensor, b: Tensor, state: Any = None) -> Tensor:
         return y - b
 
     def initialise(self, branch: Part) -> None:
@@ -148,7 +153,7 @@ class ReZero(Merge):
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
         return s + self.scale * b
 
-    def invert(self, y: Tensor, b: Tensor) -> Tensor:
+    def invert(self, y: Tensor, b: Tensor, state: Any = None) -> Tensor:
         return y - self.scale * b
 
 
@@ -171,7 +176,7 @@ class LayerScale(Merge):
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
         return s + self.scale * b
 
-    def invert(self, y: Tensor, b: Tensor) -> Tensor:
+    def invert(self, y: Tensor, b: Tensor, state: Any = None) -> Tensor:
         return y - self.scale * b
 
 
@@ -199,8 +204,10 @@ class DropPath(Merge):
             raise ValueError(f"p: expected a chance in [0, 1), got {p}")
         self.p = p * (site.index + 1) / site.depth if linear else p
         self.merge = merge(site)
+        self.streams = self.merge.streams
         self.reads_shortcut = self.merge.reads_shortcut
         self.reads_branch = self.merge.reads_branch
+        self.invertible = self.merge.invertible
         if not self.reads_shortcut:
             raise ValueError(
                 f"merge: DropPath({type(self.merge).__name__}) would leave nothing of a dropped "
@@ -208,12 +215,21 @@ class DropPath(Merge):
                 f"ReZero, LayerScale or DeepNorm inside"
             )
 
+    def read(self, x: Tensor, valid: Valid | None = None) -> tuple[Tensor, Tensor, Any]:
+        u, v, inner = self.merge.read(x, valid)
+        if not self.training or self.p == 0:
+            return u, v, (None, inner)
+        keep = v.new_empty(items(v, valid)).bernoulli_(1 - self.p) / (1 - self.p)
+        return u, v, (per_item(keep, v, valid), inner)
+
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
-        if self.training and self.p > 0:
-            keep = b.new_empty((b.shape[0], *[1] * (b.dim() - 1))).bernoulli_(1 - self.p)
-            b = b * (keep / (1 - self.p))
-        y: Tensor = self.merge(s, b, state)
+        keep, inner = state
+        y: Tensor = self.merge(s, _kept(b, keep), inner)
         return y
+
+    def invert(self, y: Tensor, b: Tensor, state: Any = None) -> Tensor:
+        keep, inner = state
+        return self.merge.invert(y, _kept(b, keep), inner)
 
     def check(self, block: nn.Module) -> None:
         self.merge.check(block)
@@ -252,11 +268,12 @@ class DeepNorm(Merge):
             f"ReZero or LayerScale"
         )
 
-    @torch.no_grad()
     def initialise(self, branch: Part) -> None:
-        for module in branch.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear) or _normalises(module):
-                module.weight.mul_(self.gain)  # type: ignore[operator]
+        branch.attenuate(self.gain)
+
+
+def _kept(b: Tensor, keep: Tensor | None) -> Tensor:
+    return b if keep is None else b * keep.to(b.dtype)
 
 
 def _normalises(module: nn.Module) -> bool:

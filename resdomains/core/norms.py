@@ -1,4 +1,4 @@
-"""Normalisations over the channels of ``(B, C, H, W)``, counting valid positions only."""
+"""Normalisations over channels, counting valid positions only."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from resdomains.core.masks import Valid, everything, group_norm, moments
-from resdomains.core.memory import recomputing
 from resdomains.core.parts import Part
+from resdomains.core.recomputation import recomputing
 
 
 class Norm(Part):
@@ -37,6 +37,10 @@ class Norm(Part):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
         return True
+
+    @torch.no_grad()
+    def attenuate(self, gain: float) -> None:
+        self.weight.mul_(gain)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, eps={self.eps}"
@@ -150,12 +154,17 @@ class GroupNorm(Norm):
 
 
 class LayerNorm(Norm):
-    """Normalises the channels of each position by itself (Ba et al. 2016, as in ConvNeXt)."""
+    """Normalises the channels of each position by itself (Ba et al. 2016).
+
+    Channels are axis 1 of maps ``(B, C, H, W)`` and the last axis of sequences and vectors.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__(channels, eps)
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        if x.dim() != 4:
+            return F.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)
         y = F.layer_norm(x.movedim(1, -1), (self.channels,), self.weight, self.bias, self.eps)
         return y.movedim(-1, 1)
 
@@ -176,6 +185,9 @@ class NoNorm(Norm):
 
     def silence(self) -> bool:
         return False
+
+    def attenuate(self, gain: float) -> None:
+        """Has nothing to multiply."""
 
     def extra_repr(self) -> str:
         return f"{self.channels}"

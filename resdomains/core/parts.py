@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
@@ -30,6 +31,13 @@ class Part(nn.Module):
     def silence(self) -> bool:
         """Zeroes the weights so that the output starts at zero; False if there are none to zero."""
         return False
+
+    def attenuate(self, gain: float) -> None:
+        """Multiplies the weights that set the size of the output by ``gain``.
+
+        Those are the weights of convolutions, linear maps and norms, unless a part knows better.
+        """
+        _attenuate(self, gain)
 
 
 class Chain(Part):
@@ -110,3 +118,17 @@ class Bare(Part):
 def adapt(module: nn.Module) -> Part:
     """``module`` itself if it is called ``(x, valid)``, else wrapped once."""
     return module if isinstance(module, Part) else Positionwise(module)
+
+
+_WEIGHTED = (_ConvNd, nn.Linear, _NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+
+
+@torch.no_grad()
+def _attenuate(module: nn.Module, gain: float) -> None:
+    if isinstance(module, _WEIGHTED) and module.weight is not None:
+        module.weight.mul_(gain)
+    for child in module.children():
+        if isinstance(child, Part):
+            child.attenuate(gain)
+        else:
+            _attenuate(child, gain)

@@ -98,3 +98,23 @@ class Place:
             bias=not norm.normalises,
         )
         return conv, norm
+
+
+@dataclass(frozen=True)
+class SequencePlace:
+    """Where a part of sequences ``(B, T, D)`` or vectors ``(B, D)`` stands.
+
+    ``width`` is D; ``norm`` and ``activation`` are the network's; the block is number ``index``
+    (from 0) of the ``depth`` blocks of its network.
+    """
+
+    width: int
+    norm: Callable[[int], Norm]
+    activation: Callable[[], Activation]
+    index: int = 0
+    depth: int = 1
+
+    @property
+    def site(self) -> Site:
+        """The same place as a merge sees it."""
+        return Site(self.width, -1, self.index, self.depth)

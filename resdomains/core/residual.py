@@ -43,7 +43,7 @@ class Residual(nn.Module):
         return out
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
-        return self.join(*self.merge.read(x), valid)
+        return self.join(*self.merge.read(x, valid), valid)
 
     def advance(self, valid: Valid | None) -> Valid | None:
         """The valid positions of the output."""

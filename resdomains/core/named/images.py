@@ -20,6 +20,7 @@ from resdomains.core.branches.conv import (
     PreActivationBasic,
     PreActivationBottleneck,
 )
+from resdomains.core.coupling import Coupling
 from resdomains.core.memory import Memory
 from resdomains.core.merges import BranchOnly, Merge
 from resdomains.core.networks.resnet import ResNet1d, ResNet2d
@@ -39,6 +40,7 @@ class PlainOptions(TypedDict, total=False):
     after: Callable[[Place], After] | None
     norm: Callable[[int], Norm]
     activation: Callable[[], Activation]
+    coupling: Coupling | None
     memory: Memory | None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from resdomains.core.activations import Activation, ReLU
 from resdomains.core.afters import After
 from resdomains.core.branches.conv import Basic, Branch
+from resdomains.core.coupling import Coupling, Plain
 from resdomains.core.features import Features
 from resdomains.core.masks import Valid, check_items, valid_of
 from resdomains.core.memory import Memory
@@ -20,7 +21,7 @@ from resdomains.core.parts import Part
 from resdomains.core.place import Place, Site
 from resdomains.core.residual import Residual
 from resdomains.core.shortcuts import Identity, Projection, Shortcut
-from resdomains.core.stack import Plain, Stack
+from resdomains.core.stack import Stack
 from resdomains.core.stems import SmallImageStem, Stem
 
 _PLAIN = Plain()
@@ -39,9 +40,9 @@ class Stage(nn.Module):
         self.finish = finish
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> tuple[Tensor, Valid | None]:
-        for block in self.transition:
-            x = self.stack.memory.run(_PLAIN.run, [block], x, valid)
-            valid = block.advance(valid)  # type: ignore[operator]  # a Residual
+        for block in cast(list[Residual], self.transition):
+            x = self.stack.memory.outside.run(_PLAIN, [block], x, valid)
+            valid = block.advance(valid)
         return self.finish(self.stack(x, valid), valid), valid
 
 
@@ -56,7 +57,9 @@ class ResNet(nn.Module):
     - ``block`` builds a branch, ``shortcut`` what passes it where an identity does not fit,
       ``merge`` the sum of both, ``after`` what follows the sum (None: what the branch was
       published with);
-    - ``norm`` and ``activation`` serve all of them; ``memory`` keeps activations (None: all).
+    - ``norm`` and ``activation`` serve all of them;
+    - ``coupling`` says how blocks that keep the shape follow each other (None: one by one), and
+      ``memory`` keeps activations (None: all).
 
     Attributes: ``in_channels``; ``out_channels`` and ``stride``, one entry per stage; ``depth``,
     the weighted layers counted as in He et al. 2015: the stem as one, the branches' convolutions,
@@ -83,6 +86,7 @@ class ResNet(nn.Module):
         after: Callable[[Place], After] | None = None,
         norm: Callable[[int], Norm] = BatchNorm,
         activation: Callable[[], Activation] = ReLU,
+        coupling: Coupling | None = None,
         memory: Memory | None = None,
     ) -> None:
         super().__init__()
@@ -128,7 +132,7 @@ class ResNet(nn.Module):
                 self.depth += branch.layers
                 index += 1
                 width = out_channels
-            stages.append(Stage(transition, Stack(blocks, memory=memory), branch.finish(place)))
+            stages.append(Stage(transition, Stack(blocks, coupling, memory), branch.finish(place)))
             reduction *= stride
             reductions.append(reduction)
         self.stages = nn.ModuleList(stages)

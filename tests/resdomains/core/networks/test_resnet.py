@@ -98,15 +98,6 @@ def test_all_parameters_get_gradients() -> None:
         assert not [name for name, p in net.named_parameters() if p.grad is None]
 
 
-class TwoStreams(Add):
-    streams = 2
-
-
-def test_several_streams_are_refused() -> None:
-    with pytest.raises(ValueError, match="merge=TwoStreams in block 0 carries 2 streams"):
-        resnet20(merge=TwoStreams)
-
-
 class Wrong(Merge):
     def __init__(self, site: object) -> None:
         super().__init__()
