@@ -20,6 +20,7 @@ from resdomains.core.attention import (
     SqueezeExcitation,
 )
 from resdomains.core.branches.conv import (
+    ActivationFirst,
     Basic,
     Bottleneck,
     Branch,
@@ -38,6 +39,12 @@ from resdomains.core.convolution import (
 from resdomains.core.coupling import (
     Coupling,
     Plain,
+)
+from resdomains.core.entries import (
+    ConvPoolEntry,
+    Entry,
+    NoEntry,
+    PoolEntry,
 )
 from resdomains.core.features import (
     Features,
@@ -171,6 +178,8 @@ from resdomains.core.residual import (
 )
 from resdomains.core.shortcuts import (
     BareProjection,
+    ConstantScaling,
+    DropoutShortcut,
     Identity,
     PooledProjection,
     Projection,
@@ -181,19 +190,30 @@ from resdomains.core.stack import (
     Stack,
 )
 from resdomains.core.stems import (
+    CharacterStem,
+    ConvPoolStem,
     DeepStem,
     ImageNetStem,
     PoolFirstStem,
+    SeparableStem,
     SmallImageStem,
     SpectrogramStem,
     Stem,
     WaveformStem,
 )
+from resdomains.core.tails import (
+    ActivatedTail,
+    NoTail,
+    SeparableTail,
+    Tail,
+)
 
 __all__ = [
     "GELU",
     "Activated",
+    "ActivatedTail",
     "Activation",
+    "ActivationFirst",
     "Add",
     "After",
     "AveragePool",
@@ -206,11 +226,17 @@ __all__ = [
     "BranchOnly",
     "Chain",
     "ChannelAttention",
+    "CharacterStem",
+    "ConstantScaling",
     "Conv",
+    "ConvPoolEntry",
+    "ConvPoolStem",
     "Coupling",
     "DeepNorm",
     "DeepStem",
     "DropPath",
+    "DropoutShortcut",
+    "Entry",
     "Features",
     "GroupNorm",
     "Highway",
@@ -221,7 +247,9 @@ __all__ = [
     "MaxPool",
     "Memory",
     "Merge",
+    "NoEntry",
     "NoNorm",
+    "NoTail",
     "Norm",
     "NormActivated",
     "Nothing",
@@ -229,6 +257,7 @@ __all__ = [
     "Place",
     "Plain",
     "PlainOptions",
+    "PoolEntry",
     "PoolFirstStem",
     "PooledHead",
     "PooledProjection",
@@ -245,6 +274,8 @@ __all__ = [
     "ResNetOptions",
     "Residual",
     "Separable",
+    "SeparableStem",
+    "SeparableTail",
     "SequencePlace",
     "Shortcut",
     "ShortcutOnly",
@@ -258,6 +289,7 @@ __all__ = [
     "Stem",
     "Store",
     "SynchronisedBatchNorm",
+    "Tail",
     "Valid",
     "WaveformStem",
     "ZeroPad",

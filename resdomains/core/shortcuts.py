@@ -1,13 +1,13 @@
-"""What carries a block's input past its branch when the shape changes.
+"""What carries a block's input past its branch.
 
-A network takes a factory ``Callable[[Place], Shortcut]`` and uses it where an identity does not
-fit. Maps are ``(B, C, H, W)``.
+A network takes two factories ``Callable[[Place], Shortcut]``: one for the blocks that change the
+shape, one for those that keep it. Maps are ``(B, C, H, W)``.
 """
 
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from resdomains.core.convolution import AveragePool, extent
 from resdomains.core.masks import Valid, advance
@@ -24,6 +24,27 @@ class Identity(Shortcut):
 
     def __init__(self, place: Place) -> None:
         super().__init__()
+
+
+class ConstantScaling(Shortcut):
+    """``s = scale x``, one of the shortcuts that He et al. 2016 found worse than the identity."""
+
+    def __init__(self, place: Place, scale: float = 0.5) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        return x * self.scale
+
+    def extra_repr(self) -> str:
+        return f"{self.scale}"
+
+
+class DropoutShortcut(Shortcut):
+    """``s = dropout(x)``, one of the shortcuts that He et al. 2016 found worse than the identity."""
+
+    def __init__(self, place: Place, p: float = 0.5) -> None:
+        super().__init__(dropout=nn.Dropout(p))
 
 
 class Projection(Shortcut):

@@ -11,7 +11,7 @@ from resdomains.core.residual import Residual
 
 
 class Address(NamedTuple):
-    """Where a part stands: ``role`` is stem, finish, or the block's part (branch, shortcut, merge).
+    """Where a part stands: ``role`` is stem, entry, finish, tail, or the block's part (branch ...).
 
     ``part`` is its dotted name there, such as ``conv1``; ``stage`` and ``block`` count from 0 and
     are 0 where they mean nothing. ``pooled`` says that the block's shortcut begins with a pool.
@@ -68,11 +68,11 @@ def naming_for(network: ResNet, library: str) -> Naming:
 
 def _address(network: ResNet, key: str) -> Address:
     words = key.split(".")
-    if words[0] == "stem":
-        return Address("stem", ".".join(words[1:]))
+    if words[0] in ("stem", "tail"):
+        return Address(words[0], ".".join(words[1:]))
     stage = int(words[1])
-    if words[2] == "finish":
-        return Address("finish", ".".join(words[3:]), stage)
+    if words[2] in ("entry", "finish"):
+        return Address(words[2], ".".join(words[3:]), stage)
     owner = network.stages[stage]
     before = len(owner.transition) if isinstance(owner, Stage) else 0
     in_stack = words[2] == "stack"  # stages.0.stack.blocks.1.branch..., stages.0.transition.0...

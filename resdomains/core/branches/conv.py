@@ -203,6 +203,48 @@ class PreActivationBottleneck(PreActivation):
         )
 
 
+class ActivationFirst(Branch):
+    """``norm(conv(act(norm(conv(act(x))))))``, every block activating its own input.
+
+    The "ReLU-only pre-activation" of He et al. 2016; without norms, the block of IMPALA
+    (Espeholt et al. 2018). Nothing follows a sum or ends a stage.
+    """
+
+    layers = 2
+
+    def __init__(
+        self,
+        place: Place,
+        kernel: int = 3,
+        dropout: float = 0.0,
+        attention: Attention | None = None,
+    ) -> None:
+        width = place.out_channels
+        act1 = place.activation()
+        act1.inplace = False  # the shortcut reads the same input
+        conv1, norm1 = place.conv_norm(
+            place.in_channels,
+            width,
+            kernel,
+            stride=place.stride,
+            dilation=place.dilation,
+        )
+        conv2, norm2 = place.conv_norm(width, width, kernel, dilation=place.dilation)
+        super().__init__(
+            act1=act1,
+            conv1=conv1,
+            norm1=norm1,
+            act2=place.activation(),
+            **_dropout(dropout),
+            conv2=conv2,
+            norm2=norm2,
+            **_attention(attention, width),
+        )
+
+    def after(self, place: Place) -> After:
+        return Nothing(place)
+
+
 class Separable(Branch):
     """``repeats`` times depthwise ``kernel``, pointwise, norm; activations between (QuartzNet).
 

@@ -6,7 +6,7 @@ parts as defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypedDict, Unpack
 
@@ -21,6 +21,7 @@ from resdomains.core.branches.conv import (
     PreActivationBottleneck,
 )
 from resdomains.core.coupling import Coupling
+from resdomains.core.entries import Entry
 from resdomains.core.memory import Memory
 from resdomains.core.merges import BranchOnly, Merge
 from resdomains.core.networks.resnet import ResNet1d, ResNet2d
@@ -28,6 +29,7 @@ from resdomains.core.norms import Norm
 from resdomains.core.place import Place, Site
 from resdomains.core.shortcuts import BareProjection, PooledProjection, Shortcut, ZeroPad
 from resdomains.core.stems import DeepStem, ImageNetStem, PoolFirstStem, Stem
+from resdomains.core.tails import Tail
 
 
 class PlainOptions(TypedDict, total=False):
@@ -35,9 +37,12 @@ class PlainOptions(TypedDict, total=False):
 
     in_channels: int
     stem: Callable[[Place], Stem]
-    block: Callable[[Place], Branch]
+    entry: Callable[[Place], Entry]
+    block: Sequence[Callable[[Place], Branch]] | Callable[[Place], Branch]
     shortcut: Callable[[Place], Shortcut]
+    inner_shortcut: Callable[[Place], Shortcut]
     after: Callable[[Place], After] | None
+    tail: Callable[[Place], Tail]
     norm: Callable[[int], Norm]
     activation: Callable[[], Activation]
     coupling: Coupling | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, cast
 
 import torch
@@ -12,6 +13,7 @@ from resdomains.core.activations import Activation, ReLU
 from resdomains.core.afters import After
 from resdomains.core.branches.conv import Basic, Branch
 from resdomains.core.coupling import Coupling, Plain
+from resdomains.core.entries import Entry, NoEntry
 from resdomains.core.features import Features
 from resdomains.core.masks import Valid, check_items, valid_of
 from resdomains.core.memory import Memory
@@ -23,18 +25,22 @@ from resdomains.core.residual import Residual
 from resdomains.core.shortcuts import Identity, Projection, Shortcut
 from resdomains.core.stack import Stack
 from resdomains.core.stems import SmallImageStem, Stem
+from resdomains.core.tails import NoTail, Tail
 
 _PLAIN = Plain()
 
 
 class Stage(nn.Module):
-    """A block that changes the shape, a stack of blocks that keep it, and what ends the stage.
+    """What leads in, a block that changes the shape, a stack that keeps it, and what ends the stage.
 
-    ``transition`` is empty where the shape stays.
+    ``transition`` is empty where the shape stays, or where the entry has changed it.
     """
 
-    def __init__(self, transition: Sequence[Residual], stack: Stack, finish: Part) -> None:
+    def __init__(
+        self, entry: Entry, transition: Sequence[Residual], stack: Stack, finish: Part
+    ) -> None:
         super().__init__()
+        self.entry = entry
         self.transition = nn.ModuleList(transition)
         self.stack = stack
         self.finish = finish
@@ -54,16 +60,18 @@ class ResNet(nn.Module):
     has ``stem_channels``, those of the first stage by default. Everything that changes the
     computation is a factory:
 
-    - ``block`` builds a branch, ``shortcut`` what passes it where an identity does not fit,
-      ``merge`` the sum of both, ``after`` what follows the sum (None: what the branch was
-      published with);
+    - ``stem`` reads the input, ``entry`` leads a stage where the shape changes, ``tail`` follows the
+      last stage;
+    - ``block`` builds a branch (a list of factories: one per stage), ``shortcut`` what passes it
+      where an identity does not fit and ``inner_shortcut`` where it does, ``merge`` the sum of
+      both, ``after`` what follows the sum (None: what the branch was published with);
     - ``norm`` and ``activation`` serve all of them;
     - ``coupling`` says how blocks that keep the shape follow each other (None: one by one), and
       ``memory`` keeps activations (None: all).
 
     Attributes: ``in_channels``; ``out_channels`` and ``stride``, one entry per stage; ``depth``,
-    the weighted layers counted as in He et al. 2015: the stem as one, the branches' convolutions,
-    and one for the head that follows.
+    the weighted layers counted as in He et al. 2015: the stem as one, the convolutions of
+    branches, entries and tail, and one for the head that follows.
 
     Raises:
         ValueError: a number or a list does not fit the others, or a merge cannot work here.
@@ -80,10 +88,14 @@ class ResNet(nn.Module):
         strides: Sequence[int] | None = None,
         dilations: Sequence[int] | None = None,
         stem: Callable[[Place], Stem] = SmallImageStem,
-        block: Callable[[Place], Branch] = Basic,
+        entry: Callable[[Place], Entry] = NoEntry,
+        # The list first: jsonargparse writes a list only where its type comes first.
+        block: Sequence[Callable[[Place], Branch]] | Callable[[Place], Branch] = Basic,
         shortcut: Callable[[Place], Shortcut] = Projection,
+        inner_shortcut: Callable[[Place], Shortcut] = Identity,
         merge: Callable[[Site], Merge] = Add,
         after: Callable[[Place], After] | None = None,
+        tail: Callable[[Place], Tail] = NoTail,
         norm: Callable[[int], Norm] = BatchNorm,
         activation: Callable[[], Activation] = ReLU,
         coupling: Coupling | None = None,
@@ -101,41 +113,59 @@ class ResNet(nn.Module):
 
         self.stem = stem(Place(in_channels, width, norm, activation, dims=self.dims))
         self.in_channels = in_channels
-        self.out_channels = tuple(channels)
         self.depth = 2
-        total = sum(layers)
         reduction = self.stem.stride
         reductions: list[int] = []
+        activated = self.stem.activated
         stages: list[Stage] = []
-        index = 0
-        for count, out_channels, stride, dilation in zip(
-            layers, channels, strides, dilations, strict=True
+        place = Place(width, width, norm, activation, dims=self.dims, depth=sum(layers))
+        for number, (count, build) in enumerate(
+            zip(layers, _per_stage(block, layers), strict=True)
         ):
+            place = replace(
+                place,
+                out_channels=channels[number],
+                stride=strides[number],
+                dilation=dilations[number],
+            )
+            lead = NoEntry(place) if place.keeps_shape else entry(place)
+            if place.stride % lead.stride:
+                raise ValueError(
+                    f"entry={type(lead).__name__} has stride {lead.stride}, which does not divide "
+                    f"the {place.stride} of its stage, strides={list(strides)}"
+                )
+            place = replace(
+                place,
+                in_channels=lead.out_channels,
+                stride=place.stride // lead.stride,
+                activated=activated and lead.activated,
+            )
+            self.depth += lead.layers
             transition: list[Residual] = []
             blocks: list[Residual] = []
-            for number in range(count):
-                place = Place(
-                    width,
-                    out_channels,
-                    norm,
-                    activation,
-                    stride=stride if number == 0 else 1,
-                    dilation=dilation,
-                    dims=self.dims,
-                    activated=number == 0,
-                    index=index,
-                    depth=total,
-                )
-                branch = block(place)
-                joined = _residual(place, branch, shortcut, merge(place.site), after)
+            for _ in range(count):
+                branch = build(place)
+                passes = inner_shortcut if place.keeps_shape else shortcut
+                joined = _residual(place, branch, passes, merge(place.site), after)
                 (blocks if place.keeps_shape else transition).append(joined)
                 self.depth += branch.layers
-                index += 1
-                width = out_channels
-            stages.append(Stage(transition, Stack(blocks, coupling, memory), branch.finish(place)))
-            reduction *= stride
+                last = place
+                place = replace(
+                    place,
+                    in_channels=place.out_channels,
+                    stride=1,
+                    activated=False,
+                    index=place.index + 1,
+                )
+            stack = Stack(blocks, coupling, memory)
+            stages.append(Stage(lead, transition, stack, branch.finish(last)))
+            activated = True
+            reduction *= strides[number]
             reductions.append(reduction)
         self.stages = nn.ModuleList(stages)
+        self.tail = tail(replace(place, dilation=1))
+        self.depth += self.tail.layers
+        self.out_channels = (*channels[:-1], self.tail.out_channels)
         self.stride = tuple(reductions)
 
     def blocks(self) -> Iterator[tuple[str, Residual]]:
@@ -148,24 +178,15 @@ class ResNet(nn.Module):
         """``(B, C, H, W)``, H = 1 for signals, to the maps of all stages."""
         # channels_last is the fast layout on CPU, and on GPU with bf16; weights have it already.
         x = x.contiguous(memory_format=torch.channels_last)
-        x = self.stem(x, valid)
-        valid = self.stem.advance(valid)
+        x, valid = self.stem(x, valid), self.stem.advance(valid)
         maps: list[Tensor] = []
         valids: list[Valid | None] = []
         for stage in self.stages:
             x, valid = stage(x, valid)
             maps.append(x)
             valids.append(valid)
+        maps[-1], valids[-1] = self.tail(x, valid), self.tail.advance(valid)
         return Features(tuple(maps), tuple(valids))
-
-    def _check_input(self, x: Tensor, shape: str) -> None:
-        if x.dim() != self.dims + 2:
-            raise ValueError(f"x: expected {self.dims + 2} axes {shape}, got {tuple(x.shape)}")
-        if x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"x: expected {self.in_channels} channels on axis 1 of {shape}, got {x.shape[1]}; "
-                f"the network was built with in_channels={self.in_channels}"
-            )
 
 
 class ResNet2d(ResNet):
@@ -177,14 +198,13 @@ class ResNet2d(ResNet):
         """The maps of every stage.
 
         Raises:
-            ValueError: ``x`` has another number of axes or channels than the network takes.
+            ValueError: ``x`` is not what the stem reads.
         """
-        self._check_input(x, "(B, C, H, W)")
-        return self._features(x, None)
+        return self._features(self.stem.read(x), None)
 
 
 class ResNet1d(ResNet):
-    """A residual network over ``(B, C, L)``; its maps are ``(B, C, L)``.
+    """A residual network over ``(B, C, L)``, or what its stem reads; its maps are ``(B, C, L)``.
 
     Inside, maps are ``(B, C, 1, L)``: the network is ``ResNet2d`` at height one.
     """
@@ -195,13 +215,12 @@ class ResNet1d(ResNet):
         """The maps of every stage; ``lengths`` ``(B,)`` says how many positions of an item count.
 
         Raises:
-            ValueError: ``x`` has another number of axes or channels than the network takes, or
-                ``lengths`` does not fit it.
+            ValueError: ``x`` is not what the stem reads, or ``lengths`` does not fit it.
         """
-        self._check_input(x, "(B, C, L)")
-        valid = valid_of(lengths, x.shape[2])
+        x = self.stem.read(x)
+        valid = valid_of(lengths, x.shape[3])
         check_items(x, valid)
-        features = self._features(x.unsqueeze(2), valid)
+        features = self._features(x, valid)
         return Features(tuple(m.squeeze(2) for m in features.maps), features.valid)
 
 
@@ -215,13 +234,25 @@ def _residual(
     if merge.streams != 1 and not place.keeps_shape:
         merge = Add(place.site)
     # A shortcut that nobody reads would hold weights without gradients, which DDP refuses.
-    passes = place.keeps_shape or not merge.reads_shortcut
     return Residual(
         branch,
-        Identity(place) if passes else shortcut(place),
+        shortcut(place) if merge.reads_shortcut else Identity(place),
         merge,
         branch.after(place) if after is None else after(place),
     )
+
+
+def _per_stage(
+    block: Sequence[Callable[[Place], Branch]] | Callable[[Place], Branch], layers: Sequence[int]
+) -> Sequence[Callable[[Place], Branch]]:
+    if callable(block):
+        return [block] * len(layers)
+    if len(block) != len(layers):
+        raise ValueError(
+            f"block: expected one factory, or {len(layers)}, one per stage as in "
+            f"layers={list(layers)}, got {len(block)}"
+        )
+    return block
 
 
 def _check_stages(**lists: Sequence[int]) -> None:
