@@ -75,8 +75,6 @@ from resdomains.core.merges import (
     ShortcutOnly,
 )
 from resdomains.core.named.images import (
-    PlainOptions,
-    ResNetOptions,
     plain1d18,
     plain1d20,
     plain1d32,
@@ -143,6 +141,26 @@ from resdomains.core.named.images import (
     wide_plain50_2,
     wide_resnet28_10,
     wide_resnet50_2,
+)
+from resdomains.core.named.options import (
+    PlainOptions,
+    ResNetOptions,
+)
+from resdomains.core.named.policies import (
+    impala,
+)
+from resdomains.core.named.signals import (
+    plain_vdcnn9,
+    plain_vdcnn17,
+    plain_vdcnn29,
+    plain_vdcnn49,
+    quartznet5x5,
+    quartznet10x5,
+    quartznet15x5,
+    vdcnn9,
+    vdcnn17,
+    vdcnn29,
+    vdcnn49,
 )
 from resdomains.core.networks.resnet import (
     ResNet,
@@ -296,6 +314,7 @@ __all__ = [
     "adapt",
     "compile_blocks",
     "fold",
+    "impala",
     "plain1d18",
     "plain1d20",
     "plain1d32",
@@ -318,6 +337,10 @@ __all__ = [
     "plain110",
     "plain152",
     "plain1202",
+    "plain_vdcnn9",
+    "plain_vdcnn17",
+    "plain_vdcnn29",
+    "plain_vdcnn49",
     "plainnext50_32x4d",
     "preact_plain18",
     "preact_plain20",
@@ -333,6 +356,9 @@ __all__ = [
     "preact_resnet110",
     "preact_resnet164",
     "preact_resnet1001",
+    "quartznet5x5",
+    "quartznet10x5",
+    "quartznet15x5",
     "recomputing",
     "resnet1d18",
     "resnet1d20",
@@ -359,6 +385,10 @@ __all__ = [
     "resnext50_32x4d",
     "seplain50",
     "seresnet50",
+    "vdcnn9",
+    "vdcnn17",
+    "vdcnn29",
+    "vdcnn49",
     "wide_plain28_10",
     "wide_plain50_2",
     "wide_resnet28_10",

@@ -6,54 +6,21 @@ parts as defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import Unpack
 
-from resdomains.core.activations import Activation
-from resdomains.core.afters import After
 from resdomains.core.attention import SqueezeExcitation
 from resdomains.core.branches.conv import (
     Basic,
     Bottleneck,
-    Branch,
     PreActivationBasic,
     PreActivationBottleneck,
 )
-from resdomains.core.coupling import Coupling
-from resdomains.core.entries import Entry
-from resdomains.core.memory import Memory
-from resdomains.core.merges import BranchOnly, Merge
+from resdomains.core.merges import BranchOnly
+from resdomains.core.named.options import PlainOptions, ResNetOptions
 from resdomains.core.networks.resnet import ResNet1d, ResNet2d
-from resdomains.core.norms import Norm
-from resdomains.core.place import Place, Site
-from resdomains.core.shortcuts import BareProjection, PooledProjection, Shortcut, ZeroPad
-from resdomains.core.stems import DeepStem, ImageNetStem, PoolFirstStem, Stem
-from resdomains.core.tails import Tail
-
-
-class PlainOptions(TypedDict, total=False):
-    """What every named network takes; the meaning is that of ``ResNet``."""
-
-    in_channels: int
-    stem: Callable[[Place], Stem]
-    entry: Callable[[Place], Entry]
-    block: Sequence[Callable[[Place], Branch]] | Callable[[Place], Branch]
-    shortcut: Callable[[Place], Shortcut]
-    inner_shortcut: Callable[[Place], Shortcut]
-    after: Callable[[Place], After] | None
-    tail: Callable[[Place], Tail]
-    norm: Callable[[int], Norm]
-    activation: Callable[[], Activation]
-    coupling: Coupling | None
-    memory: Memory | None
-
-
-class ResNetOptions(PlainOptions, total=False):
-    """The options of a residual network: those of a plain one, and how blocks are merged."""
-
-    merge: Callable[[Site], Merge]
-
+from resdomains.core.shortcuts import BareProjection, PooledProjection, ZeroPad
+from resdomains.core.stems import DeepStem, ImageNetStem, PoolFirstStem
 
 _SMALL = (64, 128, 256, 512)
 _LARGE = (256, 512, 1024, 2048)

@@ -46,6 +46,7 @@ class Stage(nn.Module):
         self.finish = finish
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> tuple[Tensor, Valid | None]:
+        x, valid = self.entry(x, valid), self.entry.advance(valid)
         for block in cast(list[Residual], self.transition):
             x = self.stack.memory.outside.run(_PLAIN, [block], x, valid)
             valid = block.advance(valid)
