@@ -39,6 +39,7 @@ from resdomains.core.convolution import (
 from resdomains.core.coupling import (
     Coupling,
     Plain,
+    Reversible,
 )
 from resdomains.core.entries import (
     ConvPoolEntry,
@@ -61,6 +62,7 @@ from resdomains.core.masks import (
 from resdomains.core.memory import (
     Memory,
     Recompute,
+    Reverse,
     Store,
 )
 from resdomains.core.merges import (
@@ -291,6 +293,8 @@ __all__ = [
     "ResNet2d",
     "ResNetOptions",
     "Residual",
+    "Reverse",
+    "Reversible",
     "Separable",
     "SeparableStem",
     "SeparableTail",

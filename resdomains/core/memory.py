@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from resdomains.core.coupling import Blocks, Coupling, Streams
+from resdomains.core.coupling import Blocks, Coupling, Reversible, Streams, bare
 from resdomains.core.masks import Valid
-from resdomains.core.recomputation import recomputation
+from resdomains.core.recomputation import Precision, Randomness, recomputation
 
 
 class Memory(ABC):
@@ -71,6 +72,117 @@ class Recompute(Memory):
                 _steps, coupling, few, streams, valid, use_reentrant=False, context_fn=_contexts
             )
         return coupling.collapse(blocks, streams)
+
+
+class Reverse(Memory):
+    """Keeps what leaves the last block and computes all else again from there (Gomez et al. 2017).
+
+    Activation memory does not grow with depth; what does are a few bytes a block, and the state of
+    the random-number generators of blocks that draw numbers. Gradients are those of ``Store`` but
+    for rounding, which grows with depth and with what the branches add (resdomains/core/README.md
+    has figures). Batch-norm statistics are updated once. All gradients of the blocks' parameters
+    come at once, when the first block is reached; only first gradients can be had.
+    """
+
+    @property
+    def outside(self) -> Memory:
+        return Store()
+
+    def check(self, coupling: Coupling, blocks: Blocks) -> None:
+        """Refuses what cannot be run backwards.
+
+        Raises:
+            ValueError: the coupling is not ``Reversible``, a merge is not invertible, or something
+                follows the sum.
+        """
+        if not isinstance(coupling, Reversible):
+            raise ValueError(
+                f"memory=Reverse needs coupling=Reversible, got {type(coupling).__name__}: the "
+                f"input of a block does not follow from its output alone; or use memory=Recompute"
+            )
+        for block in blocks:
+            if not block.merge.invertible:
+                raise ValueError(
+                    f"memory=Reverse needs a merge that can be inverted, got "
+                    f"{type(block.merge).__name__}: the shortcut does not follow from the sum and "
+                    f"the branch; use Add, ReZero, LayerScale or DropPath of one of these, or "
+                    f"memory=Recompute"
+                )
+            if not bare(block.after):
+                raise ValueError(
+                    f"memory=Reverse needs blocks that end with the sum, got "
+                    f"after={type(block.after).__name__}, which loses what went in; use "
+                    f"block=PreActivationBasic or after=Nothing (in an encoder, pre-norm), or "
+                    f"memory=Recompute"
+                )
+
+    def run(self, coupling: Coupling, blocks: Blocks, x: Tensor, valid: Valid | None) -> Tensor:
+        streams = coupling.expand(blocks, x)
+        if not torch.is_grad_enabled() or not blocks:
+            return coupling.collapse(blocks, _steps(coupling, blocks, streams, valid))
+        parameters = dict.fromkeys(p for block in blocks for p in block.parameters())
+        streams = _Reversed.apply(  # type: ignore[no-untyped-call]
+            coupling, blocks, valid, *streams, *parameters
+        )
+        return coupling.collapse(blocks, streams)
+
+
+class _Reversed(torch.autograd.Function):
+    """``(coupling, blocks, valid, *streams, *parameters)`` to the streams that leave the blocks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, coupling: Reversible, blocks: Blocks, valid: Valid | None, *tensors: Tensor
+    ) -> Streams:
+        streams, parameters = tensors[:2], tensors[2:]
+        device = streams[0].device
+        ctx.precision = Precision(device)
+        ctx.draws = []
+        before = Randomness(device)
+        with ctx.precision.again():
+            for block in blocks:
+                streams = coupling.step(block, streams, valid)
+                now = Randomness(device)
+                ctx.draws.append(before if before.moved(now) else None)
+                before = now
+        ctx.coupling, ctx.blocks, ctx.valid = coupling, blocks, valid
+        ctx.places = {parameter: place for place, parameter in enumerate(parameters)}
+        # Parameters only so that one changed before the backward pass is noticed.
+        ctx.save_for_backward(*streams, *parameters)
+        return streams
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "memory=Reverse gives first gradients only, but create_graph=True asks for a graph "
+                "of them; use memory=Store or memory=Recompute"
+            )
+        streams: Streams = ctx.saved_tensors[:2]
+        needed = ctx.needs_input_grad[5:]
+        sums: list[Tensor | None] = [None] * len(needed)
+        for block, draws in zip(reversed(ctx.blocks), reversed(ctx.draws), strict=True):
+            wanted = [p for p in block.parameters() if needed[ctx.places[p]]]
+            with (
+                torch.enable_grad(),
+                recomputation(),
+                ctx.precision.again(),
+                nullcontext() if draws is None else draws.again(),
+            ):
+                streams, again = ctx.coupling.unstep(block, streams, ctx.valid)
+            found = torch.autograd.grad(again, (*streams, *wanted), gradients, allow_unused=True)
+            gradients = found[:2]
+            for parameter, gradient in zip(wanted, found[2:], strict=True):
+                place = ctx.places[parameter]
+                sums[place] = _plus(sums[place], gradient)
+        return None, None, None, *gradients, *sums
+
+
+def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of two gradients; None is an absent one."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 def _steps(coupling: Coupling, blocks: Blocks, streams: Streams, valid: Valid | None) -> Streams:

@@ -58,6 +58,10 @@ class Merge(nn.Module):
             f"the sum and the branch; use Add, ReZero or LayerScale"
         )
 
+    def without_branch(self) -> Merge:
+        """The merge of the same block with its branch cut off, for lesion studies."""
+        return ShortcutOnly()
+
     def check(self, block: nn.Module) -> None:
         """Raises ValueError, with the reason, if the merge cannot work in ``block``."""
 
@@ -110,13 +114,17 @@ class ShortcutOnly(Merge):
     """``y = s``: a block with its branch cut off, for lesion studies (Veit et al. 2016)."""
 
     reads_branch = False
+    invertible = True
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site | None = None) -> None:
         super().__init__()
 
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
         # A copy, since s may be the block's own input and what follows may overwrite the result.
         return s.clone()
+
+    def invert(self, y: Tensor, b: Tensor, state: Any = None) -> Tensor:
+        return y.clone()
 
 
 class Highway(Merge):
@@ -230,6 +238,9 @@ class DropPath(Merge):
     def invert(self, y: Tensor, b: Tensor, state: Any = None) -> Tensor:
         keep, inner = state
         return self.merge.invert(y, _kept(b, keep), inner)
+
+    def without_branch(self) -> Merge:
+        return self.merge.without_branch()
 
     def check(self, block: nn.Module) -> None:
         self.merge.check(block)

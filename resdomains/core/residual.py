@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from resdomains.core.masks import Valid
@@ -38,7 +39,25 @@ class Residual(nn.Module):
 
     def join(self, u: Tensor, v: Tensor, state: Any, valid: Valid | None) -> Tensor:
         """The block's output when the shortcut reads ``u`` and the branch reads ``v``."""
-        y = self.merge(self.shortcut(u, valid), self.branch(v, valid), state)
+        return self._sum(u, self.branch(v, valid), state, valid)
+
+    def rejoin(
+        self, y: Tensor, v: Tensor, state: Any, valid: Valid | None
+    ) -> tuple[Tensor, Tensor]:
+        """The ``u`` for which ``join(u, v, state, valid)`` is ``y``, and from it ``y`` again.
+
+        For blocks whose shortcut and ``after`` return their input.
+
+        Raises:
+            TypeError: the merge cannot be inverted.
+        """
+        b = self.branch(v, valid)
+        with torch.no_grad():
+            u = self.merge.invert(y, b, state)
+        return u.requires_grad_(), self._sum(u, b, state, valid)
+
+    def _sum(self, u: Tensor, b: Tensor, state: Any, valid: Valid | None) -> Tensor:
+        y = self.merge(self.shortcut(u, valid), b, state)
         out: Tensor = self.after(y, self.branch.advance(valid))
         return out
 
