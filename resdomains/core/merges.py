@@ -25,7 +25,9 @@ class Merge(nn.Module):
     ``streams`` counts the copies of the signal that a stack carries for this merge; of more than
     one, ``x``, ``s`` and the result have a leading axis.
     ``reads_shortcut`` and ``reads_branch`` say which inputs the result depends on; a network leaves
-    out the parameters of a shortcut that nobody reads. ``invertible`` says that ``invert`` works.
+    out the parameters of a shortcut that nobody reads. ``invertible`` says that ``invert`` works,
+    ``stack_only`` that the merge cannot stand in a block that changes the shape: networks take
+    ``Add`` there.
 
     Results are new tensors or the branch's own, never the shortcut's: an activation after the sum
     may overwrite them.
@@ -35,6 +37,7 @@ class Merge(nn.Module):
     reads_shortcut: bool = True
     reads_branch: bool = True
     invertible: bool = False
+    stack_only: bool = False
 
     def read(self, x: Tensor, valid: Valid | None = None) -> tuple[Tensor, Tensor, Any]:
         """What the shortcut gets, what the branch gets, and a state for ``forward``.
@@ -216,6 +219,7 @@ class DropPath(Merge):
         self.reads_shortcut = self.merge.reads_shortcut
         self.reads_branch = self.merge.reads_branch
         self.invertible = self.merge.invertible
+        self.stack_only = self.merge.stack_only
         if not self.reads_shortcut:
             raise ValueError(
                 f"merge: DropPath({type(self.merge).__name__}) would leave nothing of a dropped "
@@ -270,7 +274,7 @@ class DeepNorm(Merge):
 
     def check(self, block: nn.Module) -> None:
         after = block.after
-        if isinstance(after, nn.Module) and any(_normalises(m) for m in after.modules()):
+        if isinstance(after, nn.Module) and any(normalises(m) for m in after.modules()):
             return
         raise ValueError(
             f"merge=DeepNorm needs a norm after the sum: it multiplies the shortcut by "
@@ -287,7 +291,8 @@ def _kept(b: Tensor, keep: Tensor | None) -> Tensor:
     return b if keep is None else b * keep.to(b.dtype)
 
 
-def _normalises(module: nn.Module) -> bool:
+def normalises(module: nn.Module) -> bool:
+    """Whether ``module`` itself is a normalisation, of this package or of torch."""
     if isinstance(module, Norm):
         return module.normalises
     return isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm | _BatchNorm)

@@ -232,7 +232,7 @@ def _residual(
     merge: Merge,
     after: Callable[[Place], After] | None,
 ) -> Residual:
-    if merge.streams != 1 and not place.keeps_shape:
+    if merge.stack_only and not place.keeps_shape:
         merge = Add(place.site)
     # A shortcut that nobody reads would hold weights without gradients, which DDP refuses.
     return Residual(
