@@ -159,7 +159,7 @@ class Run:
         )
         for name in ("trainer/global_step", *schema.PROGRESS):
             run.define_metric(name)
-        for name in schema.logged_names(metric_names):
+        for name in (*schema.logged_names(metric_names), *schema.RESIDUAL):
             run.define_metric(name, step_metric=schema.SAMPLES)
         return WandbLogger(experiment=run, save_dir=str(self.folder))
 

@@ -17,6 +17,13 @@ PERF = (SAMPLES_PER_SECOND, STEP_SECONDS, DATA_WAIT, PEAK_MEMORY)
 
 LEARNING_RATE = "train/lr"
 
+# What probes log, where they are switched on.
+GRAD_RATIO = "residual/grad_ratio"
+CONTRIBUTION_MEAN = "residual/contribution_mean"
+RESIDUAL = (GRAD_RATIO, CONTRIBUTION_MEAN)
+PROFILE = "residual/profile"
+REMOVAL = "residual/removal"
+
 
 def key(split: Split, name: str) -> str:
     """Return the logged name of a split's value, such as `val/score`."""
