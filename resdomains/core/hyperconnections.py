@@ -188,14 +188,14 @@ class HyperConnection(Merge):
         return out[1:].movedim(-1, self._from_front), v, write
 
     def forward(self, s: Tensor, b: Tensor, state: Any = None) -> Tensor:
-        y = s + state * b
+        y: Tensor = torch.addcmul(s, state, b)
         return y.squeeze(0) if self.streams == 1 else y
 
     def without_branch(self) -> Merge:
         return _Mixed(self)
 
     def check(self, block: nn.Module) -> None:
-        after = block.after
+        after = block.get_submodule("after")
         mixing = next((type(m).__name__ for m in after.modules() if _couples(m)), None)
         if mixing is not None:
             raise ValueError(

@@ -13,6 +13,7 @@ from resdomains.core import (
     DeepNorm,
     DropPath,
     Highway,
+    HyperConnection,
     LayerScale,
     Merge,
     NormActivated,
@@ -98,10 +99,13 @@ def test_drop_path_keeps_the_expected_result(inner: type[Merge]) -> None:
     merge = DropPath(Site(6), p=0.3, merge=inner, linear=False)
     n = 20000
     s, b = S[:1, :, :1, :1].expand(n, -1, -1, -1), B[:1, :, :1, :1].expand(n, -1, -1, -1)
-    got = merge(s, b)
+    state = merge.read(s)[2]
+    got = merge(s, b, state)
     dropped = (got - merge.merge(s, 0 * b)).abs().flatten(1).amax(1) == 0
     assert abs(dropped.float().mean() - 0.3) < 0.015  # 4.6 standard deviations
-    torch.testing.assert_close(got.mean(0), merge.eval()(s, b).mean(0), atol=0.04, rtol=0)
+    merge.eval()
+    expected = merge(s, b, merge.read(s)[2])
+    torch.testing.assert_close(got.mean(0), expected.mean(0), atol=0.04, rtol=0)
 
 
 def test_drop_path_grows_linearly_with_depth() -> None:
@@ -122,21 +126,31 @@ def test_drop_path_checks_its_chance(p: float) -> None:
         DropPath(SITE, p=p)
 
 
-@pytest.mark.parametrize("merge", [Add, ReZero, LayerScale])
+@pytest.mark.parametrize("merge", [Add, ReZero, LayerScale, ShortcutOnly, DropPath])
 def test_invertible_merges_give_the_shortcut_back(merge: type[Merge]) -> None:
     m = merge(SITE)
     for parameter in m.parameters():
         nn.init.uniform_(parameter, 0.1, 1)
     assert m.invertible
-    torch.testing.assert_close(m.invert(m(S, B), B), S)
+    state = m.read(S)[2]
+    torch.testing.assert_close(m.invert(m(S, B, state), B, state), S)
 
 
-@pytest.mark.parametrize("merge", [BranchOnly, ShortcutOnly, Highway, DropPath, DeepNorm])
+@pytest.mark.parametrize("merge", [BranchOnly, Highway, DeepNorm, HyperConnection])
 def test_other_merges_refuse_to_invert(merge: type[Merge]) -> None:
     m = merge(SITE)
     assert not m.invertible
+    assert merge is BranchOnly or not DropPath(SITE, merge=merge).invertible
     with pytest.raises(TypeError, match=f"merge={merge.__name__} cannot be inverted"):
         m.invert(S, B)
+
+
+@pytest.mark.parametrize("merge", ALL)
+def test_a_block_without_its_branch_is_its_shortcut(merge: type[Merge]) -> None:
+    lesioned = merge(SITE).without_branch()
+    assert not lesioned.reads_branch
+    u, _, state = lesioned.read(S)
+    assert torch.equal(lesioned(u, B, state), S)
 
 
 @pytest.mark.parametrize("merge", ALL)
