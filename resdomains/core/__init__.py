@@ -19,6 +19,12 @@ from resdomains.core.attention import (
     ChannelAttention,
     SqueezeExcitation,
 )
+from resdomains.core.branches.attention import (
+    SelfAttention,
+)
+from resdomains.core.branches.conformer import (
+    ConvolutionModule,
+)
 from resdomains.core.branches.conv import (
     ActivationFirst,
     Basic,
@@ -27,6 +33,13 @@ from resdomains.core.branches.conv import (
     PreActivationBasic,
     PreActivationBottleneck,
     Separable,
+)
+from resdomains.core.branches.feedforward import (
+    FeedForward,
+    SwiGLU,
+)
+from resdomains.core.branches.sequence import (
+    SequenceBranch,
 )
 from resdomains.core.compilation import (
     compile_blocks,
@@ -54,7 +67,12 @@ from resdomains.core.folding import (
     fold,
 )
 from resdomains.core.heads import (
+    BarePooler,
+    FirstTokenHead,
+    Head,
     PooledHead,
+    Pooler,
+    TanhPooler,
 )
 from resdomains.core.hyperconnections import (
     DoublyStochastic,
@@ -64,6 +82,10 @@ from resdomains.core.hyperconnections import (
     Mixing,
     Static,
     Weights,
+)
+from resdomains.core.linear import (
+    Dropout,
+    Linear,
 )
 from resdomains.core.masks import (
     Valid,
@@ -84,6 +106,14 @@ from resdomains.core.merges import (
     Merge,
     ReZero,
     ShortcutOnly,
+)
+from resdomains.core.named.encoders import (
+    EncoderOptions,
+    bert_base,
+    bert_small,
+    conformer_small,
+    roberta_base,
+    vit_tiny,
 )
 from resdomains.core.named.images import (
     plain1d18,
@@ -158,7 +188,9 @@ from resdomains.core.named.options import (
     ResNetOptions,
 )
 from resdomains.core.named.policies import (
+    MLPOptions,
     impala,
+    simba,
 )
 from resdomains.core.named.signals import (
     plain_vdcnn9,
@@ -173,11 +205,23 @@ from resdomains.core.named.signals import (
     vdcnn29,
     vdcnn49,
 )
+from resdomains.core.networks.encoder import (
+    ResidualEncoder,
+)
+from resdomains.core.networks.mlp import (
+    ResidualMLP,
+)
 from resdomains.core.networks.resnet import (
     ResNet,
     ResNet1d,
     ResNet2d,
     Stage,
+)
+from resdomains.core.norm_positions import (
+    ConformerNorm,
+    NormPosition,
+    PostNorm,
+    PreNorm,
 )
 from resdomains.core.norms import (
     BatchNorm,
@@ -185,6 +229,7 @@ from resdomains.core.norms import (
     LayerNorm,
     NoNorm,
     Norm,
+    RMSNorm,
     SynchronisedBatchNorm,
 )
 from resdomains.core.parts import (
@@ -199,11 +244,27 @@ from resdomains.core.place import (
     SequencePlace,
     Site,
 )
+from resdomains.core.positions import (
+    AddedPositions,
+    AttentionPositions,
+    LearnedPositions,
+    NoPositions,
+    PositionFree,
+    RelativePositions,
+    RotaryPositions,
+    SinusoidalPositions,
+)
 from resdomains.core.recomputation import (
     recomputing,
 )
 from resdomains.core.residual import (
     Residual,
+)
+from resdomains.core.sequence_stems import (
+    PatchStem,
+    SequenceStem,
+    SubsamplingStem,
+    TokenStem,
 )
 from resdomains.core.shortcuts import (
     BareProjection,
@@ -244,9 +305,12 @@ __all__ = [
     "Activation",
     "ActivationFirst",
     "Add",
+    "AddedPositions",
     "After",
+    "AttentionPositions",
     "AveragePool",
     "Bare",
+    "BarePooler",
     "BareProjection",
     "Basic",
     "BatchNorm",
@@ -256,38 +320,51 @@ __all__ = [
     "Chain",
     "ChannelAttention",
     "CharacterStem",
+    "ConformerNorm",
     "ConstantScaling",
     "Conv",
     "ConvPoolEntry",
     "ConvPoolStem",
+    "ConvolutionModule",
     "Coupling",
     "DeepNorm",
     "DeepStem",
     "DoublyStochastic",
     "DropPath",
+    "Dropout",
     "DropoutShortcut",
     "Dynamic",
+    "EncoderOptions",
     "Entry",
     "Features",
+    "FeedForward",
+    "FirstTokenHead",
     "Free",
     "GroupNorm",
+    "Head",
     "Highway",
     "HyperConnection",
     "Identity",
     "ImageNetStem",
     "LayerNorm",
     "LayerScale",
+    "LearnedPositions",
+    "Linear",
+    "MLPOptions",
     "MaxPool",
     "Memory",
     "Merge",
     "Mixing",
     "NoEntry",
     "NoNorm",
+    "NoPositions",
     "NoTail",
     "Norm",
     "NormActivated",
+    "NormPosition",
     "Nothing",
     "Part",
+    "PatchStem",
     "Place",
     "Plain",
     "PlainOptions",
@@ -295,27 +372,40 @@ __all__ = [
     "PoolFirstStem",
     "PooledHead",
     "PooledProjection",
+    "Pooler",
+    "PositionFree",
     "Positionwise",
+    "PostNorm",
     "PreActivationBasic",
     "PreActivationBottleneck",
+    "PreNorm",
     "Projection",
+    "RMSNorm",
     "ReLU",
     "ReZero",
     "Recompute",
+    "RelativePositions",
     "ResNet",
     "ResNet1d",
     "ResNet2d",
     "ResNetOptions",
     "Residual",
+    "ResidualEncoder",
+    "ResidualMLP",
     "Reverse",
     "Reversible",
+    "RotaryPositions",
+    "SelfAttention",
     "Separable",
     "SeparableStem",
     "SeparableTail",
+    "SequenceBranch",
     "SequencePlace",
+    "SequenceStem",
     "Shortcut",
     "ShortcutOnly",
     "SiLU",
+    "SinusoidalPositions",
     "Site",
     "SmallImageStem",
     "SpectrogramStem",
@@ -325,14 +415,21 @@ __all__ = [
     "Static",
     "Stem",
     "Store",
+    "SubsamplingStem",
+    "SwiGLU",
     "SynchronisedBatchNorm",
     "Tail",
+    "TanhPooler",
+    "TokenStem",
     "Valid",
     "WaveformStem",
     "Weights",
     "ZeroPad",
     "adapt",
+    "bert_base",
+    "bert_small",
     "compile_blocks",
+    "conformer_small",
     "fold",
     "impala",
     "plain1d18",
@@ -403,12 +500,15 @@ __all__ = [
     "resnet152",
     "resnet1202",
     "resnext50_32x4d",
+    "roberta_base",
     "seplain50",
     "seresnet50",
+    "simba",
     "vdcnn9",
     "vdcnn17",
     "vdcnn29",
     "vdcnn49",
+    "vit_tiny",
     "wide_plain28_10",
     "wide_plain50_2",
     "wide_resnet28_10",

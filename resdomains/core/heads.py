@@ -1,15 +1,19 @@
-"""The pooled classifier head."""
+"""Classifier heads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from resdomains.core.features import Features
+from resdomains.core.linear import Linear
 from resdomains.core.masks import mean
 
 
-class PooledHead(nn.Module):
-    """``logits = W dropout(mean(map)) + bias``, the mean over valid positions of the deepest map.
+class Head(nn.Module):
+    """``logits = W dropout(embed(features)) + bias``; ``embed`` is the head's own.
 
     ``features_channels`` is a network's ``out_channels[-1]``; ``Features`` become ``(B, classes)``.
 
@@ -25,9 +29,78 @@ class PooledHead(nn.Module):
         self.linear = nn.Linear(features_channels, classes)
 
     def embed(self, features: Features) -> Tensor:
-        """The pooled deepest map, ``(B, features_channels)``."""
-        return mean(features.maps[-1], features.valid[-1])
+        """What the linear map reads, ``(B, features_channels)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define embed(features)")
 
     def forward(self, features: Features) -> Tensor:
         logits: Tensor = self.linear(self.dropout(self.embed(features)))
         return logits
+
+
+class PooledHead(Head):
+    """Reads the mean over the valid positions of the deepest map; vectors as they are."""
+
+    def embed(self, features: Features) -> Tensor:
+        """The pooled deepest map, ``(B, features_channels)``."""
+        return mean(features.maps[-1], features.valid[-1])
+
+
+class Pooler(nn.Module):
+    """The contract: maps the first position's vector ``(B, C)`` to ``(B, C)``.
+
+    ``FirstTokenHead`` takes a factory ``Callable[[int], Pooler]`` of C.
+    """
+
+
+class BarePooler(Pooler):
+    """The vector as it is (ViT)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class TanhPooler(Pooler):
+    """``tanh(W dropout(x) + bias)`` (BERT, without the dropout; RoBERTa's classifier, with it)."""
+
+    def __init__(self, channels: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.linear(self.dropout(x)))
+
+
+class FirstTokenHead(Head):
+    """Reads the first position of the deepest map ``(B, C, T)``: the classifiers of BERT and ViT.
+
+    Raises:
+        ValueError: ``classes`` is below 1.
+    """
+
+    def __init__(
+        self,
+        features_channels: int,
+        classes: int,
+        dropout: float = 0.0,
+        pooler: Callable[[int], Pooler] = BarePooler,
+    ) -> None:
+        super().__init__(features_channels, classes, dropout)
+        self.pooler = pooler(features_channels)
+
+    def embed(self, features: Features) -> Tensor:
+        """The pooled first position, ``(B, features_channels)``.
+
+        Raises:
+            ValueError: the deepest map is no sequence.
+        """
+        deepest = features.maps[-1]
+        if deepest.dim() != 3:
+            raise ValueError(
+                f"features: FirstTokenHead expected sequences (B, C, T), got {tuple(deepest.shape)}"
+            )
+        first: Tensor = self.pooler(deepest[:, :, 0])
+        return first

@@ -60,6 +60,11 @@ def packed(valid: Valid | None) -> Valid | None:
     return None if valid is None else replace(valid, rows=valid.mask.flatten().nonzero()[:, 0])
 
 
+def padded(valid: Valid | None) -> Valid | None:
+    """The same positions, for sequences or maps that hold padding too."""
+    return None if valid is None else replace(valid, rows=None)
+
+
 def pack(x: Tensor, valid: Valid | None) -> Tensor:
     """``(B, T, D)`` to the rows ``(N, D)`` that count; ``x`` itself unless ``valid`` is packed."""
     if valid is None or valid.rows is None:
@@ -71,8 +76,39 @@ def unpack(x: Tensor, valid: Valid | None) -> Tensor:
     """The reverse of ``pack``; padding is zero."""
     if valid is None or valid.rows is None:
         return x
-    padded = x.new_zeros(valid.mask.numel(), x.shape[-1]).index_copy(0, valid.rows, x)
-    return padded.view(*valid.mask.shape, -1)
+    whole = x.new_zeros(valid.mask.numel(), x.shape[-1]).index_copy(0, valid.rows, x)
+    return whole.view(*valid.mask.shape, -1)
+
+
+def places(x: Tensor, valid: Valid | None) -> Tensor:
+    """The position of each row within its item: ``(T,)`` for ``(B, T, ...)``, ``(N,)`` if packed."""
+    if valid is None or valid.rows is None:
+        return torch.arange(x.shape[1], device=x.device)
+    return valid.rows % valid.mask.shape[1]
+
+
+def readable(bias: Tensor | None, valid: Valid | None) -> Tensor | None:
+    """What keeps attention from reading padding, as ``scaled_dot_product_attention`` takes it.
+
+    ``bias``, which is added to the scores ``(B, H, T, T)``, with -inf at padding; without a bias a
+    mask ``(B, 1, 1, T)``, True = may be read.
+    """
+    if valid is None:
+        return bias
+    mask = valid.mask[:, None, None]
+    return mask if bias is None else bias.masked_fill(~mask, -torch.inf)
+
+
+def as_map(x: Tensor, valid: Valid | None) -> tuple[Tensor, Valid | None]:
+    """Sequences, packed rows or vectors as a map ``(B, D, 1, T)``, with its valid positions."""
+    x = unpack(x, valid)
+    sequences = x if x.dim() == 3 else x.unsqueeze(1)
+    return sequences.transpose(1, 2).unsqueeze(2), padded(valid)
+
+
+def as_rows(y: Tensor, x: Tensor, valid: Valid | None) -> Tensor:
+    """A map ``(B, D, 1, T)`` in the form of ``x``, from which ``as_map`` made it."""
+    return pack(y.squeeze(2).transpose(1, 2), valid).reshape(x.shape)
 
 
 def items(x: Tensor, valid: Valid | None) -> int:
@@ -139,6 +175,8 @@ def hide(x: Tensor, valid: Valid | None, value: float = 0.0) -> Tensor:
 
 def mean(x: Tensor, valid: Valid | None) -> Tensor:
     """The mean over all valid positions: ``(B, C, ...)`` to ``(B, C)``."""
+    if x.dim() == 2:
+        return x
     if valid is None:
         return x.flatten(2).mean(2) if x.dim() != 4 else x.mean((2, 3))
     total = hide(x, valid).flatten(2).sum(2)

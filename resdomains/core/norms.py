@@ -10,13 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from resdomains.core.masks import Valid, everything, group_norm, moments
+from resdomains.core.masks import Valid, as_map, as_rows, everything, group_norm, moments
 from resdomains.core.parts import Part
 from resdomains.core.recomputation import recomputing
 
 
 class Norm(Part):
     """A normalisation of ``channels``; networks take a factory ``Callable[[int], Norm]``.
+
+    Channels are axis 1 of maps ``(B, C, H, W)`` and the last axis of sequences ``(B, T, D)``,
+    packed rows ``(N, D)`` and vectors ``(B, D)``.
 
     ``normalises`` is False for the absent norm: its input comes back as it is, and the convolution
     before it keeps a bias.
@@ -46,7 +49,24 @@ class Norm(Part):
         return f"{self.channels}, eps={self.eps}"
 
 
-class BatchNorm(Norm):
+class PositionsNorm(Norm):
+    """The contract of a norm whose statistics are those of many positions.
+
+    It is written for maps; sequences, rows and vectors pass it as maps of height one.
+    """
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        if x.dim() == 4:
+            return self.normalise(x, valid)
+        maps, positions = as_map(x, valid)
+        return as_rows(self.normalise(maps, positions), x, valid)
+
+    def normalise(self, x: Tensor, valid: Valid | None) -> Tensor:
+        """The maps ``(B, C, H, W)``, normalised."""
+        raise NotImplementedError(f"{type(self).__name__} must define normalise(x, valid)")
+
+
+class BatchNorm(PositionsNorm):
     """``weight (x - mean) / sqrt(var + eps) + bias`` per channel (Ioffe & Szegedy 2015).
 
     In training, mean and variance are those of the batch's valid positions; in eval, running ones:
@@ -69,7 +89,7 @@ class BatchNorm(Norm):
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+    def normalise(self, x: Tensor, valid: Valid | None) -> Tensor:
         if not self.training:
             return F.batch_norm(
                 x,
@@ -133,7 +153,7 @@ class SynchronisedBatchNorm(BatchNorm):
         return total
 
 
-class GroupNorm(Norm):
+class GroupNorm(PositionsNorm):
     """Normalises each item over groups of channels and its valid positions (Wu & He 2018).
 
     Raises:
@@ -149,15 +169,12 @@ class GroupNorm(Norm):
             )
         self.groups = channels // channels_per_group
 
-    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+    def normalise(self, x: Tensor, valid: Valid | None) -> Tensor:
         return group_norm(x, valid, self.groups, self.weight, self.bias, self.eps)
 
 
 class LayerNorm(Norm):
-    """Normalises the channels of each position by itself (Ba et al. 2016).
-
-    Channels are axis 1 of maps ``(B, C, H, W)`` and the last axis of sequences and vectors.
-    """
+    """Normalises the channels of each position by itself (Ba et al. 2016)."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__(channels, eps)
@@ -167,6 +184,29 @@ class LayerNorm(Norm):
             return F.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)
         y = F.layer_norm(x.movedim(1, -1), (self.channels,), self.weight, self.bias, self.eps)
         return y.movedim(-1, 1)
+
+
+class RMSNorm(Norm):
+    """``weight x / sqrt(mean(x^2) + eps)``, the mean over each position's channels (Zhang & Sennrich 2019).
+
+    It has no bias.
+    """
+
+    bias: None  # type: ignore[assignment]  # what every other norm has
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__(channels, eps)
+        self.register_parameter("bias", None)
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        if x.dim() != 4:
+            return F.rms_norm(x, (self.channels,), self.weight, self.eps)
+        y = F.rms_norm(x.movedim(1, -1), (self.channels,), self.weight, self.eps)
+        return y.movedim(-1, 1)
+
+    def silence(self) -> bool:
+        nn.init.zeros_(self.weight)
+        return True
 
 
 class NoNorm(Norm):
