@@ -38,7 +38,7 @@ def evaluate(arguments: Arguments, split: Literal["val", "test"], shape: str) ->
     if not data.has(split):
         raise CliError(f"data: {session.data_name} has no {split} split")
     spec = checkpoint["resdomains"]["spec"]
-    _check_spec(spec, data.spec)
+    check_spec(spec, data.spec)
     task = session.task(spec)
     load_weights(task, checkpoint, session.ckpt_path)
     trainer, precision = build_trainer(session, [], bar=shape == "table" and sys.stdout.isatty())
@@ -65,8 +65,12 @@ def load_weights(task: Task, checkpoint: dict[str, object], path: str) -> None:
         ) from error
 
 
-def _check_spec(trained: dict[str, object], now: dict[str, object]) -> None:
-    """Raise unless the data speak the checkpoint's language: same classes, same shapes."""
+def check_spec(trained: dict[str, object], now: dict[str, object]) -> None:
+    """Check that the data speak the checkpoint's language.
+
+    Raises:
+        CliError: If their classes are others.
+    """
     for name in sorted(set(trained) & set(now)):
         if name in ("classes", "class_names", "labels", "vocabulary") and list_of(
             trained[name]

@@ -1,6 +1,6 @@
 """Pictures of what probes found, each readable without a caption."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -12,7 +12,6 @@ from resdomains.probes.probe import Columns
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from resdomains.probes.lesion import Removal
 
 _DEPTH = "relative depth: blocks passed / all {count} blocks"
 _TIMES = ("tab:blue", "tab:orange", "tab:red")
@@ -131,11 +130,17 @@ def lesion(
     columns: Columns,
     baseline: float,
     chance: float | None,
-    removals: "Sequence[Removal]",
+    removals: Mapping[int, tuple[float, float, float]],
 ) -> Figure:
-    """Draw the score without each block, and without k random ones."""
-    from resdomains.probes.lesion import mean_and_spread
+    """Draw the score without each block, and without k random ones.
 
+    Args:
+        blocks: The network's blocks.
+        columns: The score without each block, and what its lesion is.
+        baseline: The score of the whole network.
+        chance: The score of guessing.
+        removals: For each number of removed blocks the mean, lowest and highest score.
+    """
     figure, panels = _axes(2 if removals else 1)
     scores, kinds = columns["score_without"], columns["lesion"]
     _over_depth(panels[0], blocks, scores, color="0.7", marker="", linewidth=1)
@@ -155,9 +160,8 @@ def lesion(
     panels[0].set(title="Score without one block", xlim=(0, 1.03))
     panels[0].set_xlabel(_DEPTH.format(count=len(blocks)))
     if removals:
-        summary = mean_and_spread(removals)
-        ks = list(summary)
-        means, lows, highs = zip(*summary.values(), strict=True)
+        ks = list(removals)
+        means, lows, highs = zip(*removals.values(), strict=True)
         panels[1].fill_between(ks, lows, highs, color="tab:blue", alpha=0.2, label="all draws")
         panels[1].plot([0, *ks], [baseline, *means], "o-", color="tab:blue", label="mean")
         keeping = sum(kind == "keeps the shape" for kind in kinds)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from resdomains.core import Features, Recompute, Stack, Store
 from resdomains.core.masks import hide
+from resdomains.core.recomputation import recomputation
 from resdomains.probes.blocks import Block, blocks_of, eager, mode, network_of, randomness_kept
 from resdomains.probes.probe import Probe, number
 from resdomains.training import Task
@@ -73,6 +74,9 @@ def composite_gains(
     with ExitStack() as attached:
         attached.enter_context(eager())
         attached.enter_context(_graph_kept(network))
+        attached.enter_context(
+            recomputation()
+        )  # no pass of the run: statistics and probes leave it out
         for block in blocks:
             # `after` returns the block's output, also where a stack calls `join` in place of the block.
             handle = block.module.after.register_forward_hook(keep_block(block.index))

@@ -1,6 +1,6 @@
 """Lesions: what a network scores without some of its branches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,6 +245,13 @@ class Lesion(Probe):
             for removal in self.removals
         ]
 
+    def scores_by_number(self) -> dict[int, tuple[float, float, float]]:
+        """Return for each number of removed blocks the mean, lowest and highest score of its draws."""
+        scores: dict[int, list[float]] = {}
+        for removal in self.removals:
+            scores.setdefault(removal.removed, []).append(removal.score)
+        return {k: (sum(s) / len(s), min(s), max(s)) for k, s in sorted(scores.items())}
+
     def _kinds(self, trainer: Trainer, task: Task) -> list[Kind]:
         """What a lesion of each block is, known to every process, also to one without a batch."""
         names: tuple[Kind, ...] = ("keeps the shape", "changes the shape", "no shortcut")
@@ -279,7 +286,9 @@ class Lesion(Probe):
         if self.baseline is None:
             return None
         chance = task.chance(task.spec)
-        return figures.lesion(self.blocks, self.newest, self.baseline, chance, self.removals)
+        return figures.lesion(
+            self.blocks, self.newest, self.baseline, chance, self.scores_by_number()
+        )
 
 
 def spread(count: int, most: int = 8) -> list[int]:
@@ -288,11 +297,3 @@ def spread(count: int, most: int = 8) -> list[int]:
         return []
     steps = max(most - 1, 1)
     return sorted({round(count ** (i / steps)) for i in range(most)})
-
-
-def mean_and_spread(removals: Sequence[Removal]) -> Mapping[int, tuple[float, float, float]]:
-    """Return for each number of removed blocks the mean, lowest and highest score of its draws."""
-    scores: dict[int, list[float]] = {}
-    for removal in removals:
-        scores.setdefault(removal.removed, []).append(removal.score)
-    return {k: (sum(s) / len(s), min(s), max(s)) for k, s in sorted(scores.items())}
