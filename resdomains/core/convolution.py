@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resdomains.core.depthwise import depthwise, quick
 from resdomains.core.masks import Valid, advance, average_pool, hide, max_pool
 from resdomains.core.parts import Part
 
@@ -65,6 +66,10 @@ class Conv(nn.Conv2d, Part):
         # (github.com/uxlfoundation/oneDNN/issues/6035: 1x1, strided, fewer channels than a vector
         # holds; torch 2.11 crashed below 16). Skipping positions first computes the same.
         self._thins = kernel == 1 and stride > 1 and in_channels // groups < 16
+        # One filter a channel, along one axis: torch's own code is slow for more than 3 taps.
+        self._lean = (
+            dims == 1 and stride == 1 and kernel > 3 and in_channels == groups == out_channels
+        )
         # channels_last is the fast layout. Where the order is ambiguous (1x1, depthwise) strides
         # stay as they are: gradients come in those, and DDP warns when they differ.
         if kernel > 1 and in_channels > groups:
@@ -78,6 +83,8 @@ class Conv(nn.Conv2d, Part):
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         if self._mixes:
             x = hide(x, valid)
+        if self._lean and quick(x, self.kernel_size[1]):
+            return depthwise(x, self.weight, self.bias, self.dilation[1])
         stride = self.stride
         if self._thins:
             x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
