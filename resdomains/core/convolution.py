@@ -70,10 +70,11 @@ class Conv(nn.Conv2d, Part):
         self._lean = (
             dims == 1 and stride == 1 and kernel > 3 and in_channels == groups == out_channels
         )
-        # channels_last is the fast layout. Where the order is ambiguous (1x1, depthwise) strides
-        # stay as they are: gradients come in those, and DDP warns when they differ.
-        if kernel > 1 and in_channels > groups:
-            self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
+        # channels_last is the fast layout. Gradients come in its strides also where the order of the
+        # values is the same without (depthwise), and DDP warns when strides differ.
+        if kernel > 1:
+            last = torch.empty_like(self.weight, memory_format=torch.channels_last)
+            self.weight.data = last.copy_(self.weight.data)
 
     def reset_parameters(self) -> None:
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")

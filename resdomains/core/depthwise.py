@@ -121,10 +121,11 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
             channels,
             [False, True, False],
         )
-        columns.append(three)
+        columns.append(three.view(channels, _TAPS))
     # The last three may overlap those before them.
-    columns[-1] = columns[-1][..., -((kernel - 1) % _TAPS + 1) :]
-    return torch.cat(columns, 3)
+    columns[-1] = columns[-1][:, -((kernel - 1) % _TAPS + 1) :]
+    # In the strides of channels_last, as Conv keeps its weights.
+    return torch.cat(columns, 1).view(channels, 1, kernel, 1).permute(0, 3, 1, 2)
 
 
 def _row(x: Tensor, before: int, behind: int) -> Tensor:

@@ -29,6 +29,27 @@ def test_convolution_is_torchs(dims: int, channels: int, stride: int, kernel: in
     torch.testing.assert_close(a, b.view_as(a), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel": 1},
+        {"kernel": 5},
+        {"kernel": 5, "groups": 32},
+        {"kernel": 5, "groups": 64},
+        {"kernel": 5, "groups": 64, "stride": 2},
+        {"kernel": 3, "groups": 64, "dims": 2},
+    ],
+)
+@pytest.mark.parametrize("size", [8, 2000])
+def test_gradients_come_in_the_strides_of_the_weights(options: dict[str, int], size: int) -> None:
+    """Else DistributedDataParallel warns, and copies."""
+    conv = Conv(64, 64, **({"dims": 1} | options))  # type: ignore[arg-type]
+    x = torch.randn(2, 64, 1, size).contiguous(memory_format=torch.channels_last)
+    conv(x).sum().backward()
+    assert conv.weight.grad is not None
+    assert conv.weight.grad.stride() == conv.weight.stride()
+
+
 def test_groups_are_checked() -> None:
     with pytest.raises(ValueError, match="groups: expected a divisor of in_channels=4"):
         Conv(4, 6, 3, groups=3)
