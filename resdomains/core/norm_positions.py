@@ -45,7 +45,7 @@ class PreNorm(NormPosition):
         return Bare()
 
     def end(self, place: SequencePlace) -> Part:
-        return Chain(norm=place.norm(place.width))
+        return place.norm(place.width)
 
 
 class PostNorm(NormPosition):
@@ -55,7 +55,7 @@ class PostNorm(NormPosition):
     """
 
     def start(self, place: SequencePlace) -> Part:
-        return Chain(norm=place.norm(place.width))
+        return place.norm(place.width)
 
     def branch(self, place: SequencePlace, branch: Part) -> Part:
         return branch

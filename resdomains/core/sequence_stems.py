@@ -86,10 +86,7 @@ class TokenStem(SequenceStem):
         ids = x if x.dim() == 2 else x[:, 0]
         y: Tensor = self.tokens(pack(ids, valid))
         if self.types is not None:
-            if x.dim() == 2:
-                y = y + self.types.weight[0]
-            else:
-                y = y + self.types(pack(x[:, 1], valid))
+            y = y + (self.types.weight[0] if x.dim() == 2 else self.types(pack(x[:, 1], valid)))
         return self.positions(y, places(ids, valid), ids.shape[1]), valid
 
 

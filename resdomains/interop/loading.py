@@ -8,19 +8,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from resdomains.core.heads import PooledHead
+from resdomains.core.heads import Head
+from resdomains.core.networks.encoder import ResidualEncoder
 from resdomains.core.networks.resnet import ResNet
-from resdomains.interop.naming import Naming, addresses, naming_for
+from resdomains.interop.encoder_naming import names_of_encoder
+from resdomains.interop.names import Names
+from resdomains.interop.naming import names_of_resnet
 
 _SHOWN = 6
+
+Network = ResNet | ResidualEncoder
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What a load did: keys of ours that were filled, and keys of the source that were not used.
 
-    ``left_out`` holds the source's classifier where no head was given or the number of classes
-    differs; ``reason`` says which, and is empty otherwise.
+    ``left_out`` holds what the source has for other tasks, and its classifier where no head was
+    given, or one that reads something else, or the number of classes differs; ``reason`` says
+    which, and is empty where the classifier was used.
     """
 
     filled: tuple[str, ...]
@@ -29,7 +35,7 @@ class Loaded:
 
 
 def load_state(
-    network: ResNet, state: Mapping[str, Tensor], library: str, head: PooledHead | None = None
+    network: Network, state: Mapping[str, Tensor], library: str, head: Head | None = None
 ) -> Loaded:
     """Fills ``network``, and ``head`` where the classes agree, from another library's state.
 
@@ -39,34 +45,42 @@ def load_state(
         ValueError: keys are missing, unexpected or of another shape (all are listed), or the
             library is unknown or computes such a network differently.
     """
-    naming = naming_for(network, library)
-    given = _clean(state, naming)
-    targets, unknown = _targets(network, naming)
-    missing = [f"{ours} (no counterpart in {library})" for ours in unknown]
+    names = (
+        names_of_encoder(network, library, state)
+        if isinstance(network, ResidualEncoder)
+        else names_of_resnet(network, library)
+    )
+    given = _clean(state, names)
+    ours = network.state_dict()
+    wanted = {key: theirs for key, theirs in names.keys.items() if theirs is not None}
+    missing = [f"{key} (no counterpart in {library})" for key in ours if key not in wanted]
     missing += [
-        f"{theirs} (for {ours})"
-        for ours, (theirs, _) in targets.items()
+        f"{theirs} (for {key})"
+        for key, parts in wanted.items()
+        for theirs in parts
         # Files written before torch 0.4.1 do not count batches, and nothing here needs the count.
         if theirs not in given and not theirs.endswith("num_batches_tracked")
     ]
-    ends = (".weight", ".bias")
-    classifier = {
-        naming.head + end: given[naming.head + end] for end in ends if naming.head + end in given
-    }
-    used = {theirs for theirs, _ in targets.values()}
-    unexpected = [key for key in given if key not in used and key not in classifier]
+    of_head = {**names.pooler, **names.head}
+    used = {theirs for parts in wanted.values() for theirs in parts}
+    extra = [key for key in given if key not in used]
+    spare = [theirs for theirs in of_head.values() if theirs in extra]
+    spare += [key for key in extra if key.startswith(names.ignored) and key not in spare]
+    unexpected = [key for key in extra if key not in spare]
 
-    reason = "no head was given" if classifier and head is None else ""
-    if head is not None:
-        reason = _fit_head(head, classifier, naming, targets)
-    pairs = {
-        ours: (given[theirs], target)
-        for ours, (theirs, target) in targets.items()
-        if theirs in given
+    targets = {
+        key: (_stacked(given, parts), ours[key])
+        for key, parts in wanted.items()
+        if all(theirs in given for theirs in parts)
     }
+    taken, reason = _taken(head, names, given)
+    if head is not None:
+        of_ours = head.state_dict()
+        for key, theirs in taken.items():
+            targets[f"head.{key}"] = (given[theirs], of_ours[key])
     wrong = [
-        f"{ours}: expected {tuple(target.shape)}, got {tuple(value.shape)}"
-        for ours, (value, target) in pairs.items()
+        f"{key}: expected {tuple(target.shape)}, got {tuple(value.shape)}"
+        for key, (value, target) in targets.items()
         if not _fits(value, target)
     ]
     if missing or unexpected or wrong:
@@ -78,56 +92,62 @@ def load_state(
             + _listed("of another shape", wrong)
         )
     with torch.no_grad():
-        for value, target in pairs.values():
+        for value, target in targets.values():
             target.copy_(value.reshape(target.shape))
-    return Loaded(tuple(pairs), tuple(classifier) if reason else (), reason)
+    return Loaded(tuple(targets), tuple(key for key in spare if key not in taken.values()), reason)
 
 
-def _targets(network: ResNet, naming: Naming) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
-    """Our keys with their names and our tensors, and our keys that have no counterpart."""
-    names = {ours: naming.name(address) for ours, address in addresses(network)}
-    targets: dict[str, tuple[str, Tensor]] = {}
-    unknown: list[str] = []
-    for key, tensor in network.state_dict().items():
-        owner, _, last = key.rpartition(".")
-        theirs = names[owner]
-        if theirs is None:
-            unknown.append(key)
-        else:
-            targets[key] = (f"{theirs}.{last}", tensor)
-    return targets, unknown
+def _stacked(given: Mapping[str, Tensor], parts: tuple[str, ...]) -> Tensor:
+    return given[parts[0]] if len(parts) == 1 else torch.cat([given[part] for part in parts])
 
 
-def _fit_head(
-    head: PooledHead,
-    classifier: Mapping[str, Tensor],
-    naming: Naming,
-    targets: dict[str, tuple[str, Tensor]],
-) -> str:
-    """Adds the head to ``targets`` if the classes agree; else why not."""
-    weight = classifier.get(f"{naming.head}.weight")
-    if weight is None:
-        return "the source has no classifier"
-    if weight.shape[0] != head.linear.out_features:
-        return f"the source has {weight.shape[0]} classes, the head {head.linear.out_features}"
-    for last, tensor in head.linear.state_dict().items():
-        targets[f"head.linear.{last}"] = (f"{naming.head}.{last}", tensor)
-    return ""
+def _taken(
+    head: Head | None, names: Names, given: Mapping[str, Tensor]
+) -> tuple[dict[str, str], str]:
+    """The head's keys that the source fills, with its own; and why the classifier is left out."""
+    classifier = names.head["linear.weight"]
+    if head is None:
+        return {}, "no head was given" if classifier in given else ""
+    keys = head.state_dict().keys()
+    whole = {**names.pooler, **names.head}
+    if not isinstance(head, names.head_type) or keys != whole.keys():
+        return {}, (
+            "the source has no classifier"
+            if classifier not in given
+            else f"the source's classifier reads something else than this {type(head).__name__}"
+        )
+    pooler = {key: theirs for key, theirs in names.pooler.items() if theirs in given}
+    if classifier not in given:
+        return pooler, "the source has no classifier"
+    if given[classifier].shape[0] != head.linear.out_features:
+        return pooler, (
+            f"the source has {given[classifier].shape[0]} classes, the head "
+            f"{head.linear.out_features}"
+        )
+    return {key: theirs for key, theirs in whole.items() if theirs in given}, ""
 
 
-def _clean(state: Mapping[str, Tensor], naming: Naming) -> dict[str, Tensor]:
+def _clean(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     """The state without the prefixes of wrappers: DistributedDataParallel's, and the library's."""
-    prefixes = ("module.", naming.prefix)
     cleaned: dict[str, Tensor] = {}
     for key, value in state.items():
-        for prefix in prefixes:
+        for prefix in ("module.", *names.prefixes):
             key = key.removeprefix(prefix)
+        # TensorFlow's names, in files of transformers' first years.
+        for old, new in (
+            ("LayerNorm.gamma", "LayerNorm.weight"),
+            ("LayerNorm.beta", "LayerNorm.bias"),
+        ):
+            key = key.replace(old, new)
         cleaned[key] = value
     return cleaned
 
 
 def _fits(value: Tensor, target: Tensor) -> bool:
-    """Equal shapes, or equal but for trailing ones: a linear layer written as a 1x1 convolution."""
+    """Equal shapes, or equal but for ones at the ends.
+
+    A linear layer may be written as a 1x1 convolution, a table with an axis for the batch.
+    """
     return _core(value) == _core(target)
 
 
@@ -135,6 +155,8 @@ def _core(tensor: Tensor) -> list[int]:
     shape = list(tensor.shape)
     while shape and shape[-1] == 1:
         shape.pop()
+    while shape and shape[0] == 1:
+        shape.pop(0)
     return shape
 
 

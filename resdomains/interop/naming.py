@@ -8,6 +8,7 @@ from typing import NamedTuple
 from resdomains.core.branches.conv import PreActivation
 from resdomains.core.networks.resnet import ResNet, Stage
 from resdomains.core.residual import Residual
+from resdomains.interop.names import Names
 
 
 class Address(NamedTuple):
@@ -36,6 +37,23 @@ class Naming(NamedTuple):
     name: Callable[[Address], str | None]
     head: str
     prefix: str = ""
+
+
+def names_of_resnet(network: ResNet, library: str) -> Names:
+    """The keys that ``library`` has for a network of this kind.
+
+    Raises:
+        ValueError: the library is unknown, or computes networks of this kind differently.
+    """
+    naming = naming_for(network, library)
+    owners = {ours: naming.name(address) for ours, address in addresses(network)}
+    keys: dict[str, tuple[str, ...] | None] = {}
+    for key in network.state_dict():
+        owner, _, last = key.rpartition(".")
+        theirs = owners[owner]
+        keys[key] = None if theirs is None else (f"{theirs}.{last}",)
+    head = {f"linear.{last}": f"{naming.head}.{last}" for last in ("weight", "bias")}
+    return Names(keys, head, prefixes=(naming.prefix,))
 
 
 def addresses(network: ResNet) -> Iterator[tuple[str, Address]]:

@@ -11,11 +11,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from resdomains.core.heads import PooledHead
-from resdomains.core.networks.resnet import ResNet
-from resdomains.interop.loading import Loaded, load_state
+from resdomains.core.heads import Head
+from resdomains.interop.loading import Loaded, Network, load_state
 from resdomains.plain_files import Damaged, HoldsCode, read_plain
 
+# transformers' classes that hold all that can be read, by its names for kinds of models.
+_CLASSIFIERS = {
+    "resnet": "ResNetForImageClassification",
+    "bert": "BertForSequenceClassification",
+    "roberta": "RobertaForSequenceClassification",
+}
 _FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -49,7 +54,7 @@ class Weights(ABC):
         path = Path(self.source).expanduser()
         return read_state(path) if path.suffix in _FILES else self.fetch(self.source)
 
-    def load(self, network: ResNet, head: PooledHead | None = None) -> Loaded:
+    def load(self, network: Network, head: Head | None = None) -> Loaded:
         """Fills ``network``, and ``head`` where the number of classes agrees.
 
         Raises:
@@ -82,13 +87,22 @@ class Timm(Weights):
 
 
 class HuggingFace(Weights):
-    """Hugging Face transformers: a local folder or a hub id, such as ``microsoft/resnet-50``."""
+    """Hugging Face transformers: a local folder or a hub id, such as ``google-bert/bert-base-uncased``.
+
+    Models of the kinds ResNet, BERT and RoBERTa; of a model for another task the backbone is read.
+    """
 
     library = "huggingface"
 
     def fetch(self, name: str) -> Mapping[str, Tensor]:
         transformers = _library("transformers", "pip install 'resdomains[text]'")
-        model, info = transformers.ResNetForImageClassification.from_pretrained(
+        kind = transformers.AutoConfig.from_pretrained(name).model_type
+        if kind not in _CLASSIFIERS:
+            raise ValueError(
+                f"source: expected a model of the kinds {', '.join(_CLASSIFIERS)}, but {name} is "
+                f"of the kind {kind}"
+            )
+        model, info = getattr(transformers, _CLASSIFIERS[kind]).from_pretrained(
             name, dtype=torch.float32, output_loading_info=True
         )
         # A folder without a classifier gets a random one there, which is nothing to load.

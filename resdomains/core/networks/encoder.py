@@ -66,12 +66,12 @@ class ResidualEncoder(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(layer, layers=layers, width=width, in_channels=in_channels)
-        position = norm_position or PreNorm()
+        position = self.norm_position = norm_position or PreNorm()
         edge = SequencePlace(width, norm, activation)
         self.stem = stem(Place(in_channels, width, norm, activation))
         self.start = Chain(norm=position.start(edge), dropout=Dropout(dropout))
         self.stack = Stack(blocks_of(layers, layer, position, merge, edge), coupling, memory)
-        self.end = position.end(edge)
+        self.end = Chain(norm=position.end(edge))
         self.in_channels = in_channels
         self.out_channels = (width,)
         self.stride = (self.stem.stride,)

@@ -17,6 +17,7 @@ from resdomains.core.merges import Add, Merge
 from resdomains.core.networks.layers import blocks_of, check_sizes
 from resdomains.core.norm_positions import NormPosition, PreNorm
 from resdomains.core.norms import LayerNorm, Norm
+from resdomains.core.parts import Chain
 from resdomains.core.place import SequencePlace, Site
 from resdomains.core.residual import Residual
 from resdomains.core.stack import Stack
@@ -51,12 +52,12 @@ class ResidualMLP(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(layer, layers=layers, width=width, in_channels=in_channels)
-        position = norm_position or PreNorm()
+        position = self.norm_position = norm_position or PreNorm()
         edge = SequencePlace(width, norm, activation)
         self.stem = Linear(in_channels, width)
-        self.start = position.start(edge)
+        self.start = Chain(norm=position.start(edge))
         self.stack = Stack(blocks_of(layers, layer, position, merge, edge), coupling, memory)
-        self.end = position.end(edge)
+        self.end = Chain(norm=position.end(edge))
         self.in_channels = in_channels
         self.out_channels = (width,)
         self.stride = (1,)
