@@ -102,6 +102,43 @@ def test_parts() -> None:
     assert {m.channels // m.groups for m in network.modules() if isinstance(m, GroupNorm)} == {4}
 
 
+def test_what_leads_passes_and_follows_a_stage() -> None:
+    network = from_yaml(
+        "{entry: PoolEntry, inner_shortcut: ConstantScaling, tail: {class_path: SeparableTail,"
+        " init_args: {channels: 24, kernel: 5}}}",
+        "resnet1d20",
+    )
+    kinds = [type(module) for module in network.modules()]
+    assert kinds.count(core.PoolEntry) == 2
+    assert kinds.count(core.ConstantScaling) == 7
+    assert network.out_channels == (16, 32, 24)
+
+
+def test_a_block_for_each_stage_is_read_and_written() -> None:
+    text = """
+        block:
+          - {class_path: Basic, init_args: {kernel: 5}}
+          - PreActivationBasic
+          - {class_path: Separable, init_args: {kernel: 11}}
+        """
+    config = yaml.safe_load(text)
+    backbone = {"class_path": "resdomains.core.ResNet1d", "init_args": config}
+    parsed = parser().parse_object({"model": {"backbone": backbone}})
+    for network in (made(parsed), made(parser().parse_string(parser().dump(parsed)))):
+        branches = [block.branch for _, block in network.blocks()]
+        kinds = [type(branch) for branch in branches]
+        assert kinds == [core.Basic] * 3 + [core.PreActivationBasic] * 3 + [core.Separable] * 3
+        assert branches[0].get_parameter("conv1.weight").shape[3] == 5
+        assert branches[-1].get_parameter("depthwise1.weight").shape[3] == 11
+
+
+@pytest.mark.parametrize("name", ["quartznet5x5", "vdcnn9", "impala"])
+def test_names_of_other_fields_take_merges(name: str) -> None:
+    network = from_yaml("{in_channels: 4, merge: Highway}", name)
+    assert merges(network) == {core.Highway}
+    assert network.in_channels == 4
+
+
 def test_the_command_line_takes_one_key() -> None:
     arguments = [
         "--model.backbone=resdomains.core.resnet20",

@@ -1,6 +1,17 @@
+import pytest
 import torch
 
-from resdomains.core import BatchNorm, Place, PooledProjection, ReLU, ZeroPad
+from resdomains.core import (
+    Add,
+    BatchNorm,
+    ConstantScaling,
+    DropoutShortcut,
+    Place,
+    PooledProjection,
+    ReLU,
+    ResNet2d,
+    ZeroPad,
+)
 
 
 def place(stride: int, dims: int = 2) -> Place:
@@ -33,3 +44,25 @@ def test_pooled_projection_averages_what_a_window_has() -> None:
     weight = shortcut.get_parameter("conv.weight")[:, :, 0, 0]
     expected = torch.einsum("oc,bchw->bohw", weight, pooled) / (1 + 1e-5) ** 0.5
     torch.testing.assert_close(shortcut(x), expected)
+
+
+def test_a_scaled_shortcut_scales() -> None:
+    x = torch.randn(2, 3, 5, 7)
+    assert torch.equal(ConstantScaling(place(1), scale=0.25)(x), x / 4)
+
+
+def test_a_dropped_shortcut_keeps_the_mean_and_nothing_in_eval() -> None:
+    torch.manual_seed(0)
+    shortcut, x = DropoutShortcut(place(1), p=0.25), torch.ones(1, 3, 200, 200)
+    y = shortcut(x)
+    assert y.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert y.mean() == pytest.approx(1, abs=0.01)
+    assert torch.equal(shortcut.eval()(x), x)
+
+
+def test_inner_shortcuts_are_what_a_silent_block_computes() -> None:
+    """Where every branch starts at zero, ten blocks of scaling 1/2 leave a thousandth."""
+    net = ResNet2d((10,), (4,), inner_shortcut=ConstantScaling, activation=ReLU, merge=Add).eval()
+    x = torch.randn(1, 3, 8, 8)
+    first = net.stem(x)
+    torch.testing.assert_close(net(x).maps[-1], first / 2**10)

@@ -5,18 +5,30 @@ import torch
 from torch import nn
 
 from resdomains.core import (
+    ActivatedTail,
     Add,
+    BareProjection,
+    Basic,
     Bottleneck,
+    BranchOnly,
+    ConvPoolEntry,
+    ConvPoolStem,
+    Entry,
     GroupNorm,
+    Identity,
     LayerNorm,
     Merge,
     NoNorm,
     NormActivated,
+    Place,
+    PoolEntry,
     PreActivationBasic,
+    Projection,
     ReLU,
     Residual,
     ResNet1d,
     ResNet2d,
+    SeparableTail,
     ZeroPad,
     resnet1d20,
     resnet20,
@@ -98,6 +110,81 @@ def test_all_parameters_get_gradients() -> None:
         assert not [name for name, p in net.named_parameters() if p.grad is None]
 
 
+def test_stages_may_differ_in_their_blocks() -> None:
+    kernels = (3, 5, 7)
+    net = ResNet1d((1, 2, 1), (8, 16, 16), block=[partial(Basic, kernel=k) for k in kernels])
+    found = [b.branch.get_parameter("conv2.weight").shape[3] for _, b in net.blocks()]
+    assert found == [3, 5, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("entry", "parts", "changed", "depth"),
+    [
+        # The pool strides, the first block widens: no transition where the width stays.
+        (PoolEntry, ["MaxPool"], [0, 1, 0], 10),
+        (ConvPoolEntry, ["Conv", "BatchNorm", "MaxPool"], [0, 0, 0], 12),
+    ],
+)
+def test_an_entry_leads_the_stages_that_change_the_shape(
+    entry: type[PoolEntry], parts: list[str], changed: list[int], depth: int
+) -> None:
+    net = ResNet2d((1, 2, 1), (8, 16, 16), strides=(1, 2, 4), entry=entry)
+    maps = net(torch.randn(2, 3, 32, 32)).maps
+    assert tuple(32 // m.shape[2] for m in maps) == net.stride == (1, 2, 8)
+    assert tuple(m.shape[1] for m in maps) == net.out_channels == (8, 16, 16)
+    assert net.depth == depth
+    entries = [
+        [type(part).__name__ for part in stage.get_submodule("entry").children()]
+        for stage in net.stages
+    ]
+    assert entries == [[], parts, parts]
+    transitions = [len(list(stage.get_submodule("transition").children())) for stage in net.stages]
+    assert transitions == changed
+
+
+class StrideThree(Entry):
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.in_channels, 3)
+
+
+def test_a_tail_makes_the_deepest_map() -> None:
+    tail = partial(SeparableTail, channels=24, kernel=5)
+    net = ResNet1d((1, 1), (8, 16), tail=tail)
+    assert net.out_channels == (8, 24)
+    assert net.depth == ResNet1d((1, 1), (8, 16)).depth + 2
+    x = torch.randn(2, 3, 20)
+    maps = net(x).maps
+    assert [m.shape[1:] for m in maps] == [(8, 20), (24, 10)]
+    assert len(ResNet1d((1, 1), (8, 16))(x).maps) == len(maps)
+
+
+def test_a_tail_leaves_what_gradients_need() -> None:
+    """The last stage ends with an activation, whose gradient reads what it returned."""
+    net = ResNet2d((1,), (8,), block=PreActivationBasic, tail=ActivatedTail)
+    net(torch.randn(2, 3, 8, 8)).maps[-1].sum().backward()
+
+
+def test_inner_shortcuts_stand_where_the_shape_stays() -> None:
+    net = ResNet2d((2, 2), (8, 16), shortcut=ZeroPad, inner_shortcut=BareProjection)
+    kinds = [type(block.shortcut) for _, block in net.blocks()]
+    assert kinds == [BareProjection, BareProjection, ZeroPad, BareProjection]
+    kinds = [type(block.shortcut) for _, block in ResNet2d((2, 2), (8, 16)).blocks()]
+    assert kinds == [Identity, Identity, Projection, Identity]
+
+
+def test_a_plain_network_builds_no_inner_shortcut() -> None:
+    """Its weights would never get a gradient."""
+    net = ResNet2d((2, 2), (8, 16), inner_shortcut=Projection, merge=BranchOnly)
+    assert {type(block.shortcut) for _, block in net.blocks()} == {Identity}
+
+
+@pytest.mark.parametrize("options", [{"stem": ConvPoolStem}, {"entry": ConvPoolEntry}])
+def test_pre_activation_leads_where_nothing_activated_before(options: dict[str, object]) -> None:
+    net = ResNet2d((1, 1), (8, 16), block=PreActivationBasic, **options)  # type: ignore[arg-type]
+    leads = [hasattr(block.branch, "norm1") for _, block in net.blocks()]
+    assert leads == ["stem" in options, "entry" in options]
+
+
 class Wrong(Merge):
     def __init__(self, site: object) -> None:
         super().__init__()
@@ -120,6 +207,8 @@ def test_unfinished_merge_says_what_is_missing() -> None:
         ({"stem_channels": 0}, "stem_channels: expected at least 1, got 0"),
         ({"channels": (18, 36, 72), "norm": GroupNorm}, "does not divide 18 channels.*such as 18"),
         ({"channels": (32, 16, 8), "shortcut": ZeroPad}, "maps 32 to 16 channels; use Projection"),
+        ({"block": [Basic, Basic]}, r"block: expected one factory, or 3, one per stage.*got 2"),
+        ({"entry": StrideThree}, r"entry=StrideThree has stride 3, which does not divide the 2"),
         ({"block": partial(Bottleneck, width_per_group=3)}, "must be a whole number, got 16"),
         ({"block": partial(PreActivationBasic, kernel=4)}, "kernel: expected an odd number"),
     ],
