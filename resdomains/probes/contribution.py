@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from resdomains.core import Merge, Valid, recomputing
 from resdomains.probes.blocks import Block, counted, eager
@@ -18,26 +17,27 @@ from resdomains.training import Task, schema
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# By how much the branch is made larger than the shortcut where both are compared.
+_LARGE = 1024.0
 _BRANCH, _SHORTCUT, _SUM, _SQUARES, _COUNT = range(5)
 
 
+@torch.no_grad()
 def terms(merge: Merge, s: Tensor, b: Tensor, state: Any) -> tuple[Tensor, Tensor]:
     """Split what a merge returns into the shortcut's term and the branch's, which add up to it.
 
-    The branch's term is the derivative of `merge(s, b)` along `b`. All merges of the core are linear in `b`, so it
-    is just the part that would be missing without the branch: `b` for Add, `g b` for LayerScale, `t b` for Highway.
-    Computed in float32, since the difference of two sums in bfloat16 would lose a small branch.
+    `brought = merge(s, 0)` and `added = (merge(s, c b) - merge(s, 0)) / c`: all merges of the core are linear in
+    `b`, so `added` is `b` for Add, `g b` for LayerScale, `t b` for Highway, whatever the number c. It is computed in
+    float32 with a large c, since a small branch would be lost in the difference of two sums.
     """
     weight = next(merge.parameters(), None)
     dtype = torch.promote_types(s.dtype, torch.float32) if weight is None else weight.dtype
-    # Inference mode turns derivatives off. Copies, since a merge may write into its branch's memory.
-    with torch.inference_mode(False), torch.no_grad(), forward_ad.dual_level():
-        shortcut, branch = (x.detach().to(dtype, copy=True) for x in (s, b))
-        dual = forward_ad.make_dual(branch, branch.clone())  # type: ignore[no-untyped-call]
-        y = merge.forward(shortcut, dual, state)
-        total, tangent = forward_ad.unpack_dual(y)  # type: ignore[no-untyped-call]
-        added = torch.zeros_like(total) if tangent is None else tangent
-        return total - added, added
+    s, b = s.detach().to(dtype), b.detach().to(dtype)
+    size, branch_size = s.norm(), b.norm()
+    c = torch.where((size > 0) & (branch_size > 0), _LARGE * size / branch_size, 1.0)
+    # New tensors in the branch's place, since a merge may write into it.
+    brought = merge.forward(s, torch.zeros_like(b), state)
+    return brought, (merge.forward(s, c * b, state) - brought) / c
 
 
 class Watch:
@@ -218,7 +218,7 @@ class Contribution(Probe):
             "contribution": [number(ratio) for ratio in ratios],
             "response_std": [number(deviation) for deviation in deviations],
         }
-        self.record(trainer, columns)
+        self.record(trainer, columns, self._step)
         known = [ratio for ratio in ratios if ratio == ratio]
         if known:
             task.write({schema.CONTRIBUTION_MEAN: sum(known) / len(known)})

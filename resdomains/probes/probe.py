@@ -103,15 +103,19 @@ class Probe(Callback):
         """Return the folder of the probe's files."""
         return self.folder or Path(trainer.default_root_dir) / "probes"
 
-    def record(self, trainer: Trainer, columns: Columns) -> None:
+    def record(self, trainer: Trainer, columns: Columns, step: int | None = None) -> None:
         """Keep values of all blocks as the newest, and add them to `<name>.csv`.
 
-        A row's `step` counts the optimizer steps before it; it is empty where a finished run is probed.
+        Args:
+            trainer: What runs the task.
+            columns: For each column one value for each block.
+            step: The optimizer steps before the measurement, those made until now if not given; the column stays
+                empty where a finished run is probed.
         """
         self.newest = columns
         if trainer.is_global_zero:
-            step = trainer.global_step if trainer.state.fn == "fit" else None
-            before: dict[str, Value] = {"step": step}
+            made = trainer.global_step if step is None else step
+            before: dict[str, Value] = {"step": made if trainer.state.fn == "fit" else None}
             rows = [before | row for row in table(self.blocks, columns)]
             self.append(self.files(trainer) / f"{self.name}.csv", rows)
 
