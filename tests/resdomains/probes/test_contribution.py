@@ -128,10 +128,7 @@ def test_dropped_branches_count_as_they_enter_the_sum() -> None:
 
 def test_padding_does_not_count() -> None:
     torch.manual_seed(0)
-    network = ResNet1d((2,), (4,), in_channels=2).eval()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.5)
+    network = ResNet1d((2,), (4,), in_channels=2, merge=partial(Add, zero_init=False)).eval()
     x = torch.randn(1, 2, 12)
     alone = watched(network, x)
     padded = torch.cat([x, torch.full((1, 2, 20), 7.0)], 2)
@@ -140,7 +137,17 @@ def test_padding_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("memory", [Store, Recompute, Reverse])
-def test_passes_that_recompute_count_once(memory: Callable[[], Any]) -> None:
+def test_passes_that_recompute_count_once(
+    memory: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    add = Watch._add
+
+    def counts(self: Watch, index: int, *rest: Any) -> None:
+        calls.append(index)
+        add(self, index, *rest)
+
+    monkeypatch.setattr(Watch, "_add", counts)
     found = []
     for kept in (Store(), memory()):
         torch.manual_seed(0)
@@ -152,6 +159,8 @@ def test_passes_that_recompute_count_once(memory: Callable[[], Any]) -> None:
             network(torch.randn(2, 3, 8, 8)).maps[-1].square().mean().backward()
         found.append(watch.take(lambda sums: sums))
         assert hooks(network) == 0
+        assert calls == [0, 1, 2]
+        calls.clear()
     for one, other in zip(*found, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
 
