@@ -23,7 +23,7 @@ from resdomains.core import (
     Stack,
     Store,
 )
-from resdomains.probes import CompositeGain, composite_gains
+from resdomains.probes import CompositeGain, Watch, blocks_of, composite_gains
 from tests.resdomains.probes.toy import Blocks, rows, side, trainer
 
 
@@ -143,3 +143,10 @@ def test_every_validation_of_a_fit_is_measured(tmp_path: Path) -> None:
         ("5", "1"), ("5", "2"), ("10", "1"), ("10", "2")
     ]  # fmt: skip
     assert (tmp_path / "probes" / "gain.png").is_file()
+
+
+def test_its_passes_do_not_count_for_other_probes() -> None:
+    network = Blocks(2)
+    with Watch(blocks_of(network)) as watch:
+        gains(network, torch.randn(5, 4))
+    assert all(deviation != deviation for deviation in watch.take(lambda sums: sums)[1])
