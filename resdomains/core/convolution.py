@@ -118,7 +118,9 @@ class MaxPool(Part):
         self.padding = extent((kernel - 1) // 2, dims, rest=0)
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
-        return max_pool(x, valid, self.kernel, self.stride, self.padding)
+        y = max_pool(x, valid, self.kernel, self.stride, self.padding)
+        # A window of padding alone has the maximum -inf, and 0 times that is no gradient of 0.
+        return hide(y, self.advance(valid))
 
     def advance(self, valid: Valid | None) -> Valid | None:
         return advance(valid, self.kernel[1], self.stride[1], self.padding[1])

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from resdomains.core import Highway, PooledHead, ResNet2d, resnet18, resnet50
+from resdomains.core import Highway, PooledHead, ResNet2d, impala, resnet18, resnet50
 from resdomains.interop import Timm, Torchvision, load_state
 
 models = pytest.importorskip("torchvision.models")
@@ -64,6 +64,10 @@ def test_what_does_not_fit_is_listed_and_nothing_changes(state: dict[str, Tensor
 def test_parts_the_library_lacks_are_named(state: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match=re.escape("merge.gate.weight (no counterpart in torch")):
         load_state(resnet18(merge=Highway), state, "torchvision")
+    with pytest.raises(
+        ValueError, match=re.escape("stages.1.entry.conv.weight (no counterpart in")
+    ):
+        load_state(impala(), state, "torchvision")
 
 
 def test_another_network_is_refused(state: dict[str, Tensor]) -> None:
