@@ -20,6 +20,7 @@ import resdomains.core
 from resdomains.cli.errors import CliError
 from resdomains.core import Merge, Recompute
 from resdomains.plugins import discover, shipped_configs
+from resdomains.probes import CompositeGain, Contribution, GradientFlow, Lesion
 from resdomains.testing.bench import (
     Bench,
     batches_of,
@@ -606,6 +607,32 @@ def recomputing_gives_equal_gradients(bench: Bench) -> None:
             raise Broken(
                 f"{name} differs between Store and Recompute: statistics are updated twice"
             )
+
+
+@_rule(
+    "let step run the backbone by calling it, with gradients in training; keep all that the score needs in the "
+    "metrics of build_metrics, which a probe replaces for each network that it scores"
+)
+def probes_run(bench: Bench) -> None:
+    """All probes measure every block in a short run, and the whole network scores what validation says."""
+    probes = [
+        GradientFlow(every_n_steps=1),
+        Contribution(every_n_steps=1),
+        CompositeGain(draws=1),
+        lesion := Lesion(removed=[1], draws=1),
+    ]
+    changes = dict.fromkeys(("trainer.max_epochs", "trainer.limit_val_batches"), "1")
+    trained = bench.fit({**changes, "trainer.limit_train_batches": "2"}, callbacks=probes)
+    for probe in probes:
+        for name, values in probe.newest.items():
+            strange = [v for v in values if isinstance(v, float) and not math.isfinite(v)]
+            if strange or (name in ("gradient_norm", "gain") and not any(values)):
+                raise Broken(f"{name} of the blocks is {list(values)}")
+    score = float(trained.task.results["val"][schema.SCORE])
+    if lesion.baseline is None or abs(lesion.baseline - score) > 1e-6:
+        raise Broken(
+            f"the probe scores the whole network {lesion.baseline}, validation on the same batches {score}"
+        )
 
 
 @_rule(

@@ -91,6 +91,17 @@ class ForgetsOnResume(ToneTagging):
         return result
 
 
+class ScoresItself(ToneTagging):
+    evaluated = 0
+
+    def step(self, batch: Any, split: Split) -> StepResult:
+        self.evaluated += split != "train"
+        return super().step(batch, split)
+
+    def score(self, results: Mapping[str, Tensor]) -> Tensor:
+        return super().score(results) / self.evaluated
+
+
 class CountsBatches(ToneTagging):
     def step(self, batch: Any, split: Split) -> StepResult:
         return StepResult(super().step(batch, split).loss, 1)

@@ -138,6 +138,12 @@ FAULTS = [
         "passes differs between Store and Recompute",
     ),
     (
+        "probes_run",
+        "ScoresItself",
+        "Tones",
+        r"the probe scores the whole network 0\.\d+, validation on the same batches [01]\.\d+",
+    ),
+    (
         "explains_bad_input",
         "SkipsBadFiles",
         "Tones",
