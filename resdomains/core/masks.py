@@ -220,7 +220,7 @@ def group_norm(
     if valid is None:
         return F.group_norm(x, groups, weight, bias, eps)
     batch, channels = x.shape[:2]
-    grouped = hide(x, valid).float().reshape(batch, groups, channels // groups, *x.shape[2:])
+    grouped = _precise(hide(x, valid)).reshape(batch, groups, channels // groups, *x.shape[2:])
     mask = _spread(valid.mask, x).unsqueeze(1)
     axes = tuple(range(2, grouped.dim()))
     positions = grouped[0, 0, :, ..., 0].numel()
@@ -239,13 +239,13 @@ def moments(
 
     ``total`` adds a tensor over all processes, or returns it as it is.
     """
-    hidden = hide(x, valid).float()
+    hidden = _precise(hide(x, valid))
     axes = (0, *range(2, x.dim()))
     if valid is None:
         count = total(hidden.new_full((), x.numel() // x.shape[1]))
     else:
         rows = x.shape[2] if x.dim() == 4 else 1
-        count = total((valid.lengths.sum() * rows).float())
+        count = total((valid.lengths.sum() * rows).to(hidden.dtype))
     mean = total(hidden.sum(axes)) / count
     centred = hide(hidden - mean.view(-1, *[1] * (x.dim() - 2)), valid)
     return mean, total(centred.square().sum(axes)) / count, count
@@ -263,6 +263,11 @@ def refuse(valid: Valid | None, name: str, instead: str) -> None:
             f"{name} reads neighbouring positions and knows nothing of padding, but lengths were "
             f"given; use {instead}, or leave lengths out"
         )
+
+
+def _precise(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: sums over positions lose too much in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _spread(mask: Tensor, x: Tensor) -> Tensor:

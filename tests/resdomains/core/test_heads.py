@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from resdomains.core import Features, PooledHead, Valid
+from resdomains.core import Features, FirstTokenHead, PooledHead, TanhPooler, Valid
 
 
 def test_logits_read_the_mean_of_the_deepest_map() -> None:
@@ -31,3 +31,27 @@ def test_dropout_works_in_training_only() -> None:
 def test_classes_are_checked() -> None:
     with pytest.raises(ValueError, match="classes: expected at least 1, got 0"):
         PooledHead(4, 0)
+
+
+def test_vectors_are_read_as_they_are() -> None:
+    x = torch.randn(3, 4)
+    assert PooledHead(4, 2).embed(Features((x,), (None,))) is x
+
+
+def test_the_first_token_is_read_and_pooled() -> None:
+    sequences = torch.randn(2, 4, 7)
+    features = Features((torch.randn(2, 4, 9), sequences), (None, None))
+    head = FirstTokenHead(4, 3)
+    expected = sequences[:, :, 0] @ head.linear.weight.T + head.linear.bias
+    torch.testing.assert_close(head(features), expected)
+    pooled = FirstTokenHead(4, 3, pooler=TanhPooler)
+    weight, bias = (pooled.get_parameter(f"pooler.linear.{n}") for n in ("weight", "bias"))
+    torch.testing.assert_close(
+        pooled.embed(features), torch.tanh(sequences[:, :, 0] @ weight.T + bias)
+    )
+
+
+def test_images_have_no_first_token() -> None:
+    features = Features((torch.ones(1, 4, 2, 2),), (None,))
+    with pytest.raises(ValueError, match=r"FirstTokenHead expected sequences \(B, C, T\), got"):
+        FirstTokenHead(4, 3)(features)

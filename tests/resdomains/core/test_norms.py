@@ -1,8 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from resdomains.core import BatchNorm, GroupNorm, LayerNorm
+from resdomains.core import BatchNorm, GroupNorm, LayerNorm, Norm, RMSNorm, Valid
+from resdomains.core.masks import pack, packed
 
 
 def test_batch_norm_is_torchs() -> None:
@@ -31,3 +34,47 @@ def test_group_norm_is_torchs() -> None:
 def test_group_norm_names_a_divisor() -> None:
     with pytest.raises(ValueError, match=r"channels_per_group=16 does not divide 20.*such as 20"):
         GroupNorm(20)
+
+
+def test_rms_norm_is_its_formula() -> None:
+    norm = RMSNorm(6)
+    nn.init.normal_(norm.weight)
+    assert norm.bias is None
+    x = torch.randn(2, 6, 3, 4)
+    expected = x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt() * norm.weight.view(6, 1, 1)
+    torch.testing.assert_close(norm(x), expected)
+    assert norm.silence()
+    assert not norm(x).any()
+
+
+@pytest.mark.parametrize("norm", [BatchNorm, LayerNorm, RMSNorm, GroupNorm])
+def test_sequences_rows_and_maps_are_normalised_alike(norm: Callable[[int], Norm]) -> None:
+    """One item as a map of height one, as a sequence, as packed rows and, alone, as a vector."""
+    torch.manual_seed(0)
+    part, x = norm(16), torch.randn(3, 7, 16)
+    nn.init.normal_(part.weight)
+    maps = x.transpose(1, 2).unsqueeze(2)
+    expected = part(maps).squeeze(2).transpose(1, 2)
+    torch.testing.assert_close(part(x), expected)
+    valid = packed(Valid.of(torch.tensor([7, 7, 7]), 7))
+    torch.testing.assert_close(part(x.flatten(0, 1), valid), expected.flatten(0, 1))
+    vectors = part(x[:, :1].transpose(1, 2).unsqueeze(2))[:, :, 0, 0]
+    torch.testing.assert_close(part(x[:, 0]), vectors)
+
+
+def test_packed_rows_of_an_item_share_statistics_with_no_other() -> None:
+    x, lengths = torch.randn(3, 7, 16), torch.tensor([7, 2, 4])
+    valid = packed(Valid.of(lengths, 7))
+    got = torch.split(GroupNorm(16)(pack(x, valid), valid), lengths.tolist())
+    for number, (rows, length) in enumerate(zip(got, lengths.tolist(), strict=True)):
+        expected = nn.functional.group_norm(x[number : number + 1, :length].transpose(1, 2), 1)
+        torch.testing.assert_close(rows, expected[0].T, rtol=1e-4, atol=1e-5)
+
+
+def test_packed_batch_statistics_are_those_of_the_rows() -> None:
+    ours, theirs = BatchNorm(16), nn.BatchNorm1d(16)
+    x = torch.randn(3, 7, 16)
+    valid = packed(Valid.of(torch.tensor([7, 2, 4]), 7))
+    rows = pack(x, valid)
+    torch.testing.assert_close(ours(rows, valid), theirs(rows))
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
