@@ -42,7 +42,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: i
     ``(C,)``. Under autocast it casts as ``F.conv2d`` does, and it can be differentiated twice.
     """
     if torch.is_autocast_enabled("cpu"):
-        # In a Function's backward pass autocast is off, so the cast has to stand outside.
+        # Outside of the Function, so that gradients are cast back.
         low = torch.get_autocast_dtype("cpu")
         x, weight = x.to(low), weight.to(low)
         bias = bias if bias is None else bias.to(low)
@@ -70,27 +70,22 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, bias = inputs
+        x, weight, _ = inputs
         ctx.save_for_backward(x, weight)
-        ctx.biased = bias is not None
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        channels, padding = x.shape[1], _padding(weight)
-        needs = [*ctx.needs_input_grad[:2], ctx.biased and ctx.needs_input_grad[2]]
-        if torch.is_grad_enabled():  # someone will differentiate this pass too: torch knows how
-            sizes = [channels] if ctx.biased else None
-            options = ([1, 1], padding, [1, 1], False, [0, 0], channels)
-            backward = torch.ops.aten.convolution_backward
-            return tuple(backward(gradient, x, weight, sizes, *options, needs))
+        channels = x.shape[1]
+        data, weights, biases = ctx.needs_input_grad
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        flipped = weight.flip(3)
-        return (
-            F.conv2d(gradient, flipped, None, 1, padding, 1, channels) if needs[0] else None,
-            weight_gradient(x, gradient, weight.shape[3]) if needs[1] else None,
-            gradient.sum((0, 2, 3)) if needs[2] else None,
-        )
+        padding = _padding(weight)
+        with torch.autocast("cpu", enabled=False):  # a backward pass keeps the forward pass's types
+            return (
+                F.conv2d(gradient, weight.flip(3), None, 1, padding, 1, channels) if data else None,
+                weight_gradient(x, gradient, weight.shape[3]) if weights else None,
+                gradient.sum((0, 2, 3)) if biases else None,
+            )
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:

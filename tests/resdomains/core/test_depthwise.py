@@ -154,6 +154,18 @@ def test_autocast_casts_as_for_conv2d() -> None:
     assert results[0][2].dtype == torch.float32
 
 
+def test_a_backward_pass_under_autocast_stays_exact() -> None:
+    x, weight, bias = inputs(16, 9, 40)
+    y, expected = depthwise(x, weight, bias), direct(x, weight, bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = torch.autograd.grad(y.square().sum(), [x, weight, bias])
+    for a, b in zip(
+        ours, torch.autograd.grad(expected.square().sum(), [x, weight, bias]), strict=True
+    ):
+        assert a.dtype == torch.float32
+        assert error(a, b.double()) < 1e-5
+
+
 def test_function_transforms_work() -> None:
     x, weight, bias = inputs(4, 5, 8)
     x, weight = x.detach(), weight.detach()
