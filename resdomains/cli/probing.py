@@ -72,6 +72,9 @@ def probe(arguments: Arguments, chosen: Sequence[str], removed: list[int] | None
     bar = shape == "table" and sys.stdout.isatty()
     probes = _build(arguments, session, chosen, removed, folder, bar)
     trainer, precision = build_trainer(session, list(probes), folder, bar=False)
+    # A config of a run with probes brings its own.
+    others = [c for c in trainer.callbacks if not isinstance(c, Probe)]  # type: ignore[attr-defined]
+    trainer.callbacks = [*others, *probes]  # type: ignore[attr-defined]
     if "batches" in arguments.options:
         trainer.limit_val_batches = arguments.number("batches", 1)
     options = session.run_options()
