@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,7 +49,22 @@ class Dropout(nn.Dropout, Part):
     fresh = None
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
-        return F.dropout(x, self.p, self.training)
+        return dropout(x, self.p) if self.training else x
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """``F.dropout`` in training; on the CPU 5 to 10 times faster.
+
+    There a number is dropped by 16 random bits of its own, so ``p`` is rounded to a multiple of
+    1/65536, where torch draws a random double for each.
+    """
+    share = round(p * 65536)
+    if x.device.type != "cpu" or share in (0, 65536) or torch.compiler.is_compiling():
+        return F.dropout(x, p)
+    words = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
+    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+    keep = (bits >= share - 32768).to(x.dtype)
+    return x * keep.mul_(65536 / (65536 - share))
 
 
 class Scale(Part):

@@ -16,6 +16,8 @@ from resdomains.core import (
     SequencePlace,
     Valid,
 )
+from resdomains.core.branches.attention import attend
+from resdomains.core.linear import dropout
 from resdomains.core.masks import pack, packed
 
 PLACE = SequencePlace(12, LayerNorm, GELU)
@@ -54,6 +56,27 @@ def test_it_is_torchs_attention() -> None:
     expected = theirs(x, x, x, key_padding_mask=mask)[0]
     packed_rows, valid = rows(x)
     torch.testing.assert_close(ours(packed_rows, valid), expected[~mask])
+
+
+@pytest.mark.parametrize("size", [5, 300])
+@pytest.mark.parametrize("p", [0.0, 0.4])
+@pytest.mark.parametrize("added", ["nothing", "mask", "bias"])
+def test_short_and_long_sequences_are_computed_alike(size: int, p: float, added: str) -> None:
+    """Written out here, dropout drawn from the same seed."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, size, 4, dtype=torch.double).unbind(0)
+    mask = torch.arange(size) < torch.tensor([size, 2])[:, None, None, None]
+    bias = torch.randn(2, 2, size, size, dtype=torch.double).masked_fill(~mask, -torch.inf)
+    given = {"nothing": None, "mask": mask, "bias": bias}[added]
+    scores = torch.einsum("bhid,bhjd->bhij", q, k) / 2
+    if added != "nothing":
+        scores = scores + (bias if added == "bias" else torch.zeros(()).masked_fill(~mask, -1e9))
+    weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+    torch.manual_seed(1)
+    weights = dropout(weights, p) if p else weights
+    torch.manual_seed(1)
+    got = attend(q, k, v, given, p)
+    torch.testing.assert_close(got, torch.einsum("bhij,bhjd->bhid", weights, v))
 
 
 @pytest.mark.parametrize("positions", [RotaryPositions, RelativePositions])
