@@ -97,7 +97,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, p: float) -> T
         return F.scaled_dot_product_attention(q, k, v, added, p)
     scores = q / math.sqrt(q.shape[-1]) @ k.mT
     if added is not None:
-        hidden = added.dtype == torch.bool
-        scores = scores.masked_fill_(~added, -torch.inf) if hidden else scores.add_(added)
+        if added.dtype == torch.bool:  # filling scores would fill their gradients too
+            added = q.new_zeros(added.shape).masked_fill_(~added, -torch.inf)
+        scores = scores.add_(added)
     weights = scores.softmax(-1)
     return (drop(weights, p) if p else weights) @ v
