@@ -28,7 +28,8 @@ def gradient_norms(blocks: Sequence[Block]) -> Tensor:
         # Sharded parameters (FSDP) have a norm that is still to be summed over the processes.
         norms.append(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
     device = next((norm.device for norm in norms if norm.device.type != "cpu"), norms[0].device)
-    return torch.stack([norm.float().to(device) for norm in norms])
+    dtype = torch.float64 if any(norm.dtype == torch.float64 for norm in norms) else torch.float32
+    return torch.stack([norm.to(device, dtype) for norm in norms])
 
 
 class GradientFlow(Probe):
