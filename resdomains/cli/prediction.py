@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from resdomains.cli.arguments import Arguments
+from resdomains.cli.commands.predict import PRECISIONS
 from resdomains.cli.errors import FAILED, CliError
 from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import import_plugins
 from resdomains.cli.tables import table
+from resdomains.core import fold
 from resdomains.training import BadCheckpoint, BadSample, Task, load_task
+from resdomains.training.precision import choose_precision
 
 
 def predict(arguments: Arguments) -> int:
@@ -39,7 +42,7 @@ def predict(arguments: Arguments) -> int:
     records: list[dict[str, Any]] = []
     features: list[np.ndarray[Any, Any]] = []
     bad: list[BadSample] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), _precision(task, arguments):
         for items in _batches(task, paths, arguments.number("batch_size", 32), skip, bad):
             batch = task.transfer_batch_to_device(task.collate(items), task.device, 0)
             records += task.predict(batch)
@@ -74,7 +77,16 @@ def _load(arguments: Arguments) -> Task:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise CliError("--accelerator cuda: torch finds no GPU here")
     device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    task.backbone = fold(task.backbone)
     return task.to(device)
+
+
+def _precision(task: Task, arguments: Arguments) -> torch.autocast:
+    """The arithmetic of validation, unless another is asked for."""
+    device = task.device.type
+    wanted = arguments.choice("precision", "auto", PRECISIONS)
+    bf16 = wanted == "bf16" or (wanted == "auto" and choose_precision(device).name == "bf16-mixed")
+    return torch.autocast(device, torch.bfloat16, enabled=bf16)
 
 
 def _embedder(task: Task, arguments: Arguments) -> Any:

@@ -405,9 +405,8 @@ def predicts_from_a_bare_checkpoint(bench: Bench) -> None:
     elsewhere.mkdir()
     shutil.copy(trained.run.last_checkpoint, elsewhere / "bare.ckpt")
     shutil.rmtree(trained.run.folder)
-    command = bench.command(
-        "predict", "--ckpt_path", "bare.ckpt", "--format", "json", "--accelerator", "cpu"
-    )
+    exact = ("--accelerator", "cpu", "--precision", "32")
+    command = bench.command("predict", "--ckpt_path", "bare.ckpt", "--format", "json", *exact)
     command[1:3] = ["-c", _WITHOUT_DATA]
     done = start([*command, *(str(path) for path in paths)], elsewhere)
     if done.returncode:

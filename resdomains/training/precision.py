@@ -15,6 +15,7 @@ class Precision:
     reason: str
 
 
+@torch.inference_mode(False)  # who asks may be predicting
 def _bf16_error() -> float:
     """Return how far bf16 autocast moves the weight gradients of convolutions, relative to the largest.
 

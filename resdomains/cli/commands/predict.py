@@ -16,6 +16,7 @@ Apply a checkpoint to files, or to all files of folders that the task can read.
   --batch_size N        items at once (32)
   --bad_samples WHAT    refuse (stop at the first file that cannot be read) or skip
   --accelerator NAME    auto, cpu or cuda
+  --precision NAME      auto (as in validation: bf16 where the device is fast at it), bf16 or 32
   --plugin MODULE       import a module of yours that the checkpoint's task needs
   --traceback           show where an error comes from
 
@@ -32,7 +33,9 @@ OPTIONS = (
     "batch_size",
     "bad_samples",
     "accelerator",
+    "precision",
 )
+PRECISIONS = ("auto", "bf16", "32")
 
 
 def run(name: str, tokens: list[str]) -> int:
@@ -48,6 +51,7 @@ def run(name: str, tokens: list[str]) -> int:
     arguments.choice("format", "table", ("table", "json", "csv"))
     arguments.choice("bad_samples", "refuse", ("refuse", "skip"))
     arguments.choice("accelerator", "auto", ("auto", "cpu", "cuda"))
+    arguments.choice("precision", "auto", PRECISIONS)
     arguments.number("top", 5)
     arguments.number("batch_size", 32)
     from resdomains.cli.prediction import predict

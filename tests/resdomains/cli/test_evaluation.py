@@ -77,7 +77,9 @@ def points(folder: Path) -> Path:
 
 
 def predict(cli: Run, best: str, *arguments: str) -> tuple[int, str, str]:
-    return cli("predict", *PLUGIN, "--ckpt_path", best, "--accelerator", "cpu", *arguments)
+    # float32, in which a number does not depend on the size of its batch.
+    exact = ("--accelerator", "cpu", "--precision", "32")
+    return cli("predict", *PLUGIN, "--ckpt_path", best, *exact, *arguments)
 
 
 def test_predictions_as_json_csv_and_table(cli: Run, best: str, points: Path) -> None:
@@ -130,6 +132,7 @@ def test_embeddings_are_the_features_before_the_head(cli: Run, best: str, points
             "--output no/where.csv: its folder does not exist",
         ),
         (("tiny.yaml", "--format", "cvs"), "--format cvs: did you mean 'csv'?"),
+        (("tiny.yaml", "--precision", "16"), "--precision 16"),
         (("tiny.yaml", "--tops", "3"), "no option --tops; did you mean 'top'?"),
     ],
 )

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from resdomains.training import load_task
+from resdomains.training.precision import choose_precision
 
 from .conftest import Run
 from .test_fitting import run_folder
@@ -21,10 +25,29 @@ def test_digits_from_config_to_prediction(cli: Run) -> None:
     assert status == 0, errors
     pillow.fromarray(np.zeros((8, 8), np.uint8)).save("zero.png")
     best = str(run_folder() / "checkpoints" / "best.ckpt")
-    status, out, errors = cli("predict", "--ckpt_path", best, "zero.png", "--format", "json")
-    assert status == 0, errors
-    assert json.loads(out)["source"] == "zero.png"
+    records = {}
+    for precision in ("32", "bf16", "auto"):
+        status, out, errors = cli(
+            "predict", "--ckpt_path", best, "zero.png", "--format", "json", "--precision", precision
+        )
+        assert status == 0, errors
+        records[precision] = json.loads(out)
+    assert records["32"]["source"] == "zero.png"
+    assert records["32"]["probability"] == pytest.approx(unfolded(best, "zero.png"), abs=1e-5)
+    assert records["bf16"]["probability"] == pytest.approx(records["32"]["probability"], abs=0.05)
+    assert records["bf16"]["probability"] != records["32"]["probability"]
+    chosen = "bf16" if choose_precision("cpu").name == "bf16-mixed" else "32"
+    assert records["auto"] == records[chosen]
     assert Path("runs/image_classification/digits").is_dir()
+
+
+def unfolded(checkpoint: str, picture: str) -> float:
+    """The probability by the network as it was trained, in float32."""
+    task = load_task(checkpoint)
+    with torch.inference_mode():
+        (record,) = task.predict(task.collate(list(task.read([Path(picture)]))))
+    value: float = record["probability"]
+    return value
 
 
 @pytest.mark.parametrize(
