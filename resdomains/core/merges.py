@@ -279,8 +279,8 @@ class DeepNorm(Merge):
         raise ValueError(
             f"merge=DeepNorm needs a norm after the sum: it multiplies the shortcut by "
             f"{self.scale:.3g} in every block, so without one the signal grows without bound. "
-            f"Got after={type(after).__name__}; pass after=NormActivated, or use Add, "
-            f"ReZero or LayerScale"
+            f"Got after={type(after).__name__}; pass after=NormActivated (in encoders and MLPs "
+            f"norm_position=PostNorm), or use Add, ReZero or LayerScale"
         )
 
     def initialise(self, branch: Part) -> None:
