@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from resdomains.core import Highway, Recompute, Residual, ResNet2d, compile_blocks, resnet20
+from resdomains.core import (
+    Highway,
+    Recompute,
+    Residual,
+    ResNet2d,
+    Reversible,
+    compile_blocks,
+    preact_resnet20,
+    resnet20,
+)
 
 
 def test_every_block_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -11,6 +20,33 @@ def test_every_block_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     network = resnet20()
     assert compile_blocks(network) is network
     assert compiled == [block for _, block in network.blocks()]
+
+
+def test_branches_are_compiled_where_stacks_couple_blocks_by_their_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: compiled.append(self))
+    network = preact_resnet20(coupling=Reversible())
+    compile_blocks(network)
+    expected = [block if "transition" in name else block.branch for name, block in network.blocks()]
+    assert compiled == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    # torch.compile looks at the gradient of a block's input, and warns itself that it does.
+    "ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning",
+)
+def test_a_deeper_stack_compiles_no_more_code() -> None:
+    found = []
+    for blocks in (2, 6):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        network = compile_blocks(ResNet2d((blocks,), (8,)))
+        network(torch.randn(2, 3, 8, 8)).maps[-1].square().mean().backward()
+        found.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert found == [1, 1]
 
 
 def test_networks_without_blocks_are_refused() -> None:

@@ -20,6 +20,7 @@ from resdomains.core import (
     BatchNorm,
     Bottleneck,
     DropPath,
+    FeedForward,
     GroupNorm,
     Highway,
     LayerScale,
@@ -30,11 +31,13 @@ from resdomains.core import (
     PreActivationBasic,
     Recompute,
     Residual,
+    ResidualEncoder,
     ResNet1d,
     ResNet2d,
     Reverse,
     Reversible,
     ReZero,
+    SelfAttention,
     Site,
     Stack,
     Store,
@@ -242,6 +245,31 @@ def test_coupled_stacks_have_one_gradient(build: Build, merge: str, memory: Memo
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in a.parameters())
     assert_same_gradients(a, b, 1e-11)
     assert torch.equal(state, other)
+
+
+@pytest.mark.parametrize("merge", ["LayerScale", "DropPath"])
+def test_encoders_reverse(merge: str) -> None:
+    """Over packed rows, with attention's and other dropout."""
+    tokens, lengths = torch.randint(1, 9, (3, 7)), torch.tensor([7, 4, 2])
+    results = []
+    for memory in (Store(), Reverse()):
+        torch.manual_seed(0)
+        network = ResidualEncoder(
+            layers=2,
+            width=64,
+            in_channels=9,
+            layer=[
+                partial(SelfAttention, dropout=0.2, attention_dropout=0.2),
+                partial(FeedForward, dropout=0.2),
+            ],
+            merge=MERGES[merge],
+            coupling=Reversible(),
+            memory=memory,
+        ).double()
+        torch.manual_seed(1)
+        learn(network, tokens, lengths)
+        results.append(network)
+    assert_same_gradients(results[0], results[1], 1e-11)
 
 
 def test_reverse_leaves_frozen_parameters_alone() -> None:
