@@ -88,6 +88,13 @@ class Weights(nn.Module):
     A factory is called with the site and the table before training.
     """
 
+    start: nn.Parameter
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What tables are computed in."""
+        return self.start.dtype
+
     def raw(self, h: Tensor) -> Tensor:
         """``(n, ..., n + 2)``, one table for each position, or with axes of size 1 one for all."""
         raise NotImplementedError(f"{type(self).__name__} must define raw(h)")
@@ -146,8 +153,8 @@ class HyperConnection(Merge):
     ``v = sum_i read_i x_i``, ``y_j = sum_i mix_ij x_i + write_j branch(v)`` (Zhu et al. 2024). A
     stack starts with copies of its input and returns the mean of the streams. ``weights`` says what
     the weights depend on (``Static`` or ``Dynamic``), ``mixing`` which there are (``Free`` or
-    ``DoublyStochastic``). Streams are ``(n, ...)`` and become float32, also under autocast: a
-    thousand mixings in bfloat16 would not keep their sum.
+    ``DoublyStochastic``). Streams are ``(n, ...)`` in the precision of the weights, also under
+    autocast: a thousand mixings in bfloat16 would not keep their sum.
 
     ``zero_init`` is that of ``Add``, and with one stream, ``Static`` and ``Free`` the merge starts as
     ``Add`` does, to the bit. Blocks that change the shape have none: they use ``Add``.
@@ -180,7 +187,7 @@ class HyperConnection(Merge):
         if self.streams == 1:
             x = x.unsqueeze(0)
         with torch.autocast(x.device.type, enabled=False):
-            h = x.to(torch.promote_types(x.dtype, torch.float32)).movedim(self._from_front, -1)
+            h = x.to(torch.promote_types(x.dtype, self.weights.dtype)).movedim(self._from_front, -1)
             table = self.mixing.table(self.weights.raw(h))
             out = self.weights.apply_to(h, table)
         v = out[0].movedim(-1, self._channels)

@@ -82,6 +82,9 @@ class Reverse(Memory):
     for rounding, which grows with depth and with what the branches add (resdomains/core/README.md
     has figures). Batch-norm statistics are updated once. All gradients of the blocks' parameters
     come at once, when the first block is reached; only first gradients can be had.
+
+    Raises:
+        ValueError: in a training step the streams have less than float32's precision.
     """
 
     @property
@@ -120,6 +123,12 @@ class Reverse(Memory):
         streams = coupling.expand(blocks, x)
         if not torch.is_grad_enabled() or not blocks:
             return coupling.collapse(blocks, _steps(coupling, blocks, streams, valid))
+        if torch.finfo(x.dtype).bits < 32 and streams[0].dtype == x.dtype:
+            raise ValueError(
+                f"memory=Reverse needs streams of at least float32, got {x.dtype}: inverted blocks "
+                f"would lose their gradients to rounding; keep the network in float32 under "
+                f"autocast (precision bf16-mixed), or use memory=Recompute"
+            )
         parameters = dict.fromkeys(p for block in blocks for p in block.parameters())
         streams = _Reversed.apply(  # type: ignore[no-untyped-call]
             coupling, blocks, valid, *streams, *parameters

@@ -319,6 +319,14 @@ def test_norms_after_the_sum_are_refused() -> None:
     resnet20(merge=HyperConnection, after=Activated)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_in_bfloat16_compute(kind: type[Weights]) -> None:
+    network = resnet20(merge=partial(HyperConnection, weights=kind, mixing=DoublyStochastic()))
+    network.eval().to(torch.bfloat16)
+    maps = network(torch.randn(1, 3, 8, 8, dtype=torch.bfloat16)).maps[-1]
+    assert maps.dtype == torch.bfloat16
+
+
 def test_numbers_are_checked() -> None:
     with pytest.raises(ValueError, match="streams: expected at least 1, got 0"):
         HyperConnection(Site(6), 0)

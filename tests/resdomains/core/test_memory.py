@@ -366,6 +366,15 @@ def test_reverse_under_autocast() -> None:
         assert (a - b).norm() <= 2e-2 * a.norm()
 
 
+def test_networks_in_bfloat16_predict_but_do_not_reverse() -> None:
+    network = network2d(Reverse(), LIVE).to(torch.bfloat16)
+    x = INPUTS[network2d][0].to(torch.bfloat16)
+    with torch.no_grad():
+        assert output(network(x)).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match=r"at least float32, got torch.bfloat16.*autocast"):
+        network(x)
+
+
 def kept_by(depth: int, memory: Memory, dropout: float = 0.0) -> int:
     """Bytes that the graph of a forward pass refers to, parameters and buffers left out."""
     block = partial(PreActivationBasic, dropout=dropout)
