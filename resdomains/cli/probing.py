@@ -177,10 +177,10 @@ _TITLES = {
     "block": "block",
     "name": "name",
     "gradient_norm": "gradient",
-    "contribution": "branch / shortcut",
-    "response_std": "branch std",
+    "contribution": "branch /\nshortcut",
+    "response_std": "branch\nstd",
     "gain": "gain",
-    "score_without": "score without",
+    "score_without": "score\nwithout",
 }
 _MARKS = {"changes the shape": " *", "no shortcut": " x"}
 _NOTES = {
@@ -194,7 +194,8 @@ def block_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(show_edge=False, pad_edge=False, caption_justify="left")
     columns = [name for name in _TITLES if name in rows[0]]
     for name in columns:
-        table.add_column(_TITLES[name], justify="left" if name == "name" else "right")
+        text = name == "name"
+        table.add_column(_TITLES[name], justify="left" if text else "right", no_wrap=text)
     last = len(rows) - 1
     every = last < _ROWS
     shown = rows if every else [rows[round(i * last / (_ROWS - 1))] for i in range(_ROWS)]

@@ -49,6 +49,14 @@ def _scale(axes: "Axes", values: Sequence[Any]) -> None:
         axes.set_ylim(bottom=0)
 
 
+def _reference(axes: "Axes", value: float, label: str) -> None:
+    """A dashed line, where it lies within what is shown."""
+    low, high = axes.get_ylim()
+    if low <= value <= high:
+        axes.axhline(value, color="0.4", linestyle="--", linewidth=1, label=label)
+        axes.legend(frameon=False)
+
+
 def gradients(
     blocks: Sequence[Block], history: Sequence[tuple[int, Sequence[float]]], trained: bool
 ) -> Figure:
@@ -75,8 +83,8 @@ def gradients(
     if len(panels) > 1:
         ratios = [(step, n[0] / n[-1]) for step, n in history if n[-1] > 0]
         panels[1].plot([s for s, _ in ratios], [r for _, r in ratios], color="tab:blue")
-        panels[1].axhline(1.0, color="0.4", linestyle="--", linewidth=1, label="even")
         _scale(panels[1], [r for _, r in ratios])
+        _reference(panels[1], 1.0, "even")
         panels[1].set(
             title="Gradient, first block over last",
             xlabel="optimizer steps",
@@ -84,7 +92,6 @@ def gradients(
         )
         panels[1].xaxis.set_major_locator(MaxNLocator(6))
         panels[1].xaxis.set_major_formatter(EngFormatter())
-        panels[1].legend(frameon=False)
     return figure
 
 
@@ -97,14 +104,11 @@ def contribution(blocks: Sequence[Block], columns: Columns) -> Figure:
         figure, [left, right] = _axes(2)
         _over_depth(left, blocks, ratios, color="tab:blue")
         _scale(left, ratios)
-        left.axhline(
-            1.0, color="0.4", linestyle="--", linewidth=1, label="branch as large as shortcut"
-        )
+        _reference(left, 1.0, "branch as large as shortcut")
         left.set(
             title="What each branch adds to its shortcut",
             ylabel="norm of branch / norm of shortcut",
         )
-        left.legend(frameon=False)
     _over_depth(right, blocks, deviations, color="tab:blue")
     _scale(right, deviations)
     right.set(title="Response of each branch", ylabel="standard deviation of the branch's output")
@@ -116,12 +120,11 @@ def gain(blocks: Sequence[Block], columns: Columns) -> Figure:
     figure, [axes] = _axes(1, 7)
     _over_depth(axes, blocks, columns["gain"], color="tab:blue")
     _scale(axes, columns["gain"])
-    axes.axhline(1.0, color="0.4", linestyle="--", linewidth=1, label="identity")
+    _reference(axes, 1.0, "identity")
     axes.set(
         title="What reaches the output of a change at each depth",
         ylabel="gain: RMS change at the output\nper RMS change after the block",
     )
-    axes.legend(frameon=False)
     return figure
 
 

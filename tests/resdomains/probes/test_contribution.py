@@ -21,6 +21,7 @@ from resdomains.core import (
     Nothing,
     PreActivationBasic,
     Recompute,
+    ResidualEncoder,
     ResNet1d,
     ResNet2d,
     Reverse,
@@ -124,6 +125,18 @@ def test_dropped_branches_count_as_they_enter_the_sum() -> None:
     with torch.no_grad():
         added = network.layers[0](x) - x
     assert ratio == pytest.approx(float(added.norm() / x.norm()))
+
+
+def test_padding_of_sequences_does_not_count() -> None:
+    torch.manual_seed(0)
+    network = ResidualEncoder(2, 8, in_channels=20, merge=partial(LayerScale, init=0.5)).eval()
+    x, lengths = torch.randint(0, 20, (2, 9)), torch.tensor([5, 9])
+    with Watch(blocks_of(network)) as watch:
+        network(x[:1, :5])
+        network(x[1:])
+    alone = watch.take(lambda sums: sums)
+    for one, other in zip(alone, watched(network, x, lengths), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_padding_does_not_count() -> None:
