@@ -1,6 +1,6 @@
 """Image classification: a residual network, a linear head, and what is measured and shown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from resdomains.core import Features, PooledHead, ResNet2d
+from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
+from resdomains.interop.loading import Network
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.schema import Split
 
@@ -43,7 +44,7 @@ class ImageClassification(Task):
         backbone: A network over (B, C, H, W) that returns `Features`.
         spec: What an image data module says of its pictures.
         loss: What is minimised; cross-entropy, or binary cross-entropy for multi-label data, if not given.
-        dropout: Probability of dropping a pooled feature before the head.
+        head: What maps the deepest features to logits; called with their channels and the number of classes.
         weights: Pretrained weights to begin with; the head is new unless the numbers of classes agree.
         optimization: Optimizer, rate and schedule.
 
@@ -57,7 +58,7 @@ class ImageClassification(Task):
         backbone: nn.Module,
         spec: dict[str, Any],
         loss: Loss | None = None,
-        dropout: float = 0.0,
+        head: Callable[[int, int], Head] = PooledHead,
         weights: Weights | None = None,
         optimization: Optimization | None = None,
     ) -> None:
@@ -78,9 +79,9 @@ class ImageClassification(Task):
             loss = BinaryCrossEntropy() if self.image_spec.multilabel else CrossEntropy()
         loss.check(self.image_spec)
         self.loss = loss
-        self.head = PooledHead(out_channels[-1], len(self.image_spec.classes), dropout=dropout)
+        self.head = head(out_channels[-1], len(self.image_spec.classes))
         if weights is not None:
-            weights.load(cast(ResNet2d, backbone), self.head)
+            weights.load(cast(Network, backbone), self.head)
         self.to(memory_format=torch.channels_last)
         self.build_all_metrics()
 
@@ -89,7 +90,7 @@ class ImageClassification(Task):
         return cast(Tensor, self.head(self.backbone(images)))
 
     def embed(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return (B, D), what the head is given: the last stage's features, averaged over the picture."""
+        """Return (B, D), what the head's linear map reads: by default the last features, averaged over the picture."""
         features: Features = self.backbone(batch["image"])
         return self.head.embed(features)
 

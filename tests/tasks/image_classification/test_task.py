@@ -9,7 +9,7 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import nn
 
-from resdomains.core import Features, ResNet2d
+from resdomains.core import Features, PooledHead, ResNet2d
 from resdomains.interop import Weights
 from resdomains.training import BadSample, Optimization
 from resdomains_tasks.image_classification import (
@@ -46,7 +46,7 @@ def batch(count: int = 6) -> dict[str, Any]:
 
 
 def test_it_overfits_a_tiny_batch() -> None:
-    task, data = small_task(dropout=0.1), batch()
+    task, data = small_task(head=partial(PooledHead, dropout=0.1)), batch()
     optimizer = torch.optim.Adam(task.parameters(), 0.02)
     losses = []
     for _ in range(40):
