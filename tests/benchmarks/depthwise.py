@@ -1,6 +1,10 @@
-"""A separable one-dimensional stage against `nn.Conv1d`: 256 channels, 33 taps, batch 16, 400 frames.
+"""Convolutions along one axis against `nn.Conv1d`: alone and as a separable stage, 1 and 2 threads.
 
 python -m tests.benchmarks.depthwise
+
+The depthwise one has 256 channels, 33 taps, batch 16 and 400 frames. In the separable stage the pointwise convolution
+does 8/9 of the products, as fast in both libraries: that bounds what the stage can gain. The dense rows show that the
+2-D kernels of height one, in channels_last, are no slower anywhere that the named networks use them.
 """
 
 import argparse
@@ -13,35 +17,43 @@ from torch import nn
 from resdomains.core import BatchNorm, Chain, Conv, ReLU
 from tests.benchmarks.measure import in_turn, ratio, report
 
-CHANNELS, KERNEL, BATCH, FRAMES = 256, 33, 16, 400
+Case = tuple[nn.Module, nn.Module, tuple[int, int, int]]
 
 
-def ours(separable: bool) -> nn.Module:
-    """Return the depthwise convolution, or the whole separable stage, as ResNet1d runs it."""
-    depthwise = Conv(CHANNELS, CHANNELS, KERNEL, dims=1, groups=CHANNELS)
-    if not separable:
-        return depthwise
-    return Chain(
-        depthwise=depthwise,
-        pointwise=Conv(CHANNELS, CHANNELS, 1, dims=1),
-        norm=BatchNorm(CHANNELS),
-        act=ReLU(),
+def pair(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> Case:
+    """Return our convolution, torch's, and the shape `(B, C, L)` of their input: 16 items of 400 positions."""
+    ours = Conv(inputs, outputs, kernel, dims=1, stride=stride, groups=groups)
+    theirs = nn.Conv1d(
+        inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
     )
+    return ours, theirs, (16, inputs, 400)
 
 
-def theirs(separable: bool) -> nn.Module:
-    """Return the same of torch.nn's one-dimensional parts."""
-    depthwise = nn.Conv1d(
-        CHANNELS, CHANNELS, KERNEL, padding=KERNEL // 2, groups=CHANNELS, bias=False
+def separable() -> Case:
+    """Return a depthwise and a pointwise convolution, batch norm and ReLU, as ResNet1d runs them and of torch.nn."""
+    depthwise, their_depthwise, shape = pair(256, 256, 33, groups=256)
+    pointwise, their_pointwise, _ = pair(256, 256, 1)
+    ours = Chain(depthwise=depthwise, pointwise=pointwise, norm=BatchNorm(256), act=ReLU())
+    theirs = nn.Sequential(
+        their_depthwise, their_pointwise, nn.BatchNorm1d(256), nn.ReLU(inplace=True)
     )
-    if not separable:
-        return depthwise
-    return nn.Sequential(
-        depthwise,
-        nn.Conv1d(CHANNELS, CHANNELS, 1, bias=False),
-        nn.BatchNorm1d(CHANNELS),
-        nn.ReLU(inplace=True),
-    )
+    return ours, theirs, shape
+
+
+def waveform() -> Case:
+    """Return the first convolution over raw samples, one second at 16 kHz."""
+    ours, theirs, _ = pair(1, 64, 79, stride=4)
+    return ours, theirs, (16, 1, 16000)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "depthwise, 33 taps": lambda: pair(256, 256, 33, groups=256),
+    "separable stage, 33 taps": separable,
+    "dense, 3 taps": lambda: pair(64, 64, 3),
+    "dense, 3 taps, stride 2": lambda: pair(64, 128, 3, stride=2),
+    "pointwise": lambda: pair(256, 256, 1),
+    "waveform, 79 taps": waveform,
+}
 
 
 def forward(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
@@ -57,7 +69,7 @@ def forward(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
 def both(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
     """Return one forward and backward pass, with the gradients of input and weights."""
     x = x.clone().requires_grad_()  # in the layout that x has
-    gradient = torch.randn_like(x)
+    gradient = torch.randn_like(model(x))
     wanted = [x, *model.parameters()]
 
     def run() -> object:
@@ -67,25 +79,28 @@ def both(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
 
 
 def rows(rounds: int) -> Iterator[dict[str, object]]:
-    """Measure each combination of stage, precision, threads and direction."""
-    for separable in (False, True):
+    """Measure each case in each precision, number of threads and direction."""
+    for name, build in CASES.items():
         for dtype in (torch.float32, torch.bfloat16):
-            line = torch.randn(BATCH, CHANNELS, FRAMES, dtype=dtype)
+            ours, theirs, shape = build()
+            line = torch.randn(shape, dtype=dtype)
             plane = line.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-            mine, other = ours(separable).to(dtype), theirs(separable).to(dtype)
             for threads in (1, 2):
                 torch.set_num_threads(threads)
-                for pass_ in (forward, both):
+                for direction in (forward, both):
                     seconds = in_turn(
-                        {"ours": pass_(mine, plane), "theirs": pass_(other, line)},
+                        {
+                            "ours": direction(ours.to(dtype), plane),
+                            "theirs": direction(theirs.to(dtype), line),
+                        },
                         rounds=rounds,
                         warmup=3,
                     )
                     yield {
-                        "stage": "separable" if separable else "depthwise",
+                        "what": name,
                         "precision": str(dtype).removeprefix("torch."),
                         "threads": threads,
-                        "pass": "forward" if pass_ is forward else "forward+backward",
+                        "pass": "forward" if direction is forward else "forward+backward",
                         "resdomains ms": 1e3 * statistics.median(seconds["ours"]),
                         "nn.Conv1d ms": 1e3 * statistics.median(seconds["theirs"]),
                         "faster by": ratio(seconds["theirs"], seconds["ours"]),
