@@ -16,10 +16,12 @@ from resdomains.core import (
     ConvolutionModule,
     DeepNorm,
     DropPath,
+    Dynamic,
     FeedForward,
     FirstTokenHead,
     GroupNorm,
     Highway,
+    HyperConnection,
     LayerNorm,
     LayerScale,
     Merge,
@@ -128,6 +130,31 @@ def test_an_item_alone_is_the_item_in_a_batch(kind: str, norm: Callable[[int], N
             torch.testing.assert_close(head(features)[0], logits[number], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "merge",
+    [
+        partial(LayerScale, init=0.5),
+        Highway,
+        BranchOnly,
+        partial(HyperConnection, weights=Dynamic, zero_init=False),
+        partial(DropPath, merge=LIVE),
+        DeepNorm,
+    ],
+)
+def test_whatever_the_merge_an_item_alone_is_the_item_in_a_batch(
+    merge: Callable[[Site], Merge],
+) -> None:
+    position = PostNorm() if merge is DeepNorm else PreNorm()
+    net = encoder("bert", merge=merge, norm_position=position).eval()
+    x, lengths = batch("bert")
+    with torch.no_grad():
+        maps = net(x, lengths).maps[0]
+        for number, length in enumerate(lengths.tolist()):
+            item = net(alone(x, lengths, number)).maps[0][0]
+            error = (item - maps[number, :, :length]).abs().max()
+            assert error / item.abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_full_lengths_change_nothing(kind: str) -> None:
     net, (x, _) = encoder(kind).double(), batch(kind)
@@ -183,15 +210,17 @@ def test_padding_gets_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    "merge", [LIVE, ReZero, LayerScale, Highway, BranchOnly, partial(DropPath, p=0.2)]
+    "merge",
+    [LIVE, ReZero, LayerScale, Highway, BranchOnly, partial(DropPath, p=0.2)],
 )
 @pytest.mark.parametrize("position", [PreNorm(), PostNorm()])
 def test_merges_train(merge: Callable[[Site], Merge], position: PreNorm | PostNorm) -> None:
     _learns(merge, position)
 
 
-def test_deep_norm_trains_after_the_sum() -> None:
+def test_deep_norm_trains_after_the_sum_and_hyper_connections_before() -> None:
     _learns(DeepNorm, PostNorm())
+    _learns(HyperConnection, PreNorm())
 
 
 def _learns(merge: Callable[[Site], Merge], position: PreNorm | PostNorm) -> None:
