@@ -185,7 +185,7 @@ class Lesion(Probe):
         """Evaluate the network whole and with each lesion."""
         limit = validation_batches(trainer)
         if not limit:
-            rank_zero_warn("Lesion: there is no validation split, so nothing was measured")
+            rank_zero_warn("Lesion: there was no validation, so nothing was measured")
             return
         with (
             torch.inference_mode(),

@@ -49,6 +49,8 @@ class Probe(Callback):
         """
         if stage in ("fit", "validate"):
             self.blocks = blocks_of(pl_module)
+        if stage == "fit":
+            self._written.clear()
 
     @abstractmethod
     def figure(self, task: Task) -> "Figure | None":
@@ -89,7 +91,9 @@ class Probe(Callback):
             self._write_profile(trainer, profile(probes), folder)
 
     def _write_profile(self, trainer: Trainer, rows: list[dict[str, Value]], folder: Path) -> None:
-        self.append(folder / "profile.csv", rows)
+        path = folder / "profile.csv"
+        self._written.discard(path)  # it holds the newest values only
+        self.append(path, rows)
         self.send(trainer, schema.PROFILE, rows)
 
     def send(self, trainer: Trainer, key: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -150,6 +150,19 @@ def test_a_fit_ends_with_lesions_of_the_last_weights(tmp_path: Path) -> None:
     assert len(rows(tmp_path / "probes" / "removal.csv")) == 3
 
 
+def test_files_of_an_earlier_fit_are_replaced_and_a_validation_is_added(tmp_path: Path) -> None:
+    task, data = side(partial(Blocks, 2))
+    probe = Lesion(removed=[])
+    for _ in range(2):
+        runner = trainer(tmp_path, [probe])
+        runner.fit(task, data)
+    assert [row["step"] for row in rows(tmp_path / "probes" / "lesion.csv")] == ["10", "10"]
+    runner.validate(task, data, verbose=False)
+    steps = [row["step"] for row in rows(tmp_path / "probes" / "lesion.csv")]
+    assert steps == ["10", "10", "", ""]
+    assert len(rows(tmp_path / "probes" / "profile.csv")) == 2
+
+
 def test_draws_follow_from_the_seed(tmp_path: Path) -> None:
     found = []
     for seed in (0, 0, 1):
@@ -179,7 +192,7 @@ def test_too_many_blocks_and_no_validation_are_told(tmp_path: Path) -> None:
     task, data = side(partial(Blocks, 2))
     with pytest.warns(UserWarning, match="5 random blocks cannot be removed, only 2 keep"):
         trainer(tmp_path, [Lesion(removed=[5])]).validate(task, data, verbose=False)
-    with pytest.warns(UserWarning, match="no validation split, so nothing was measured"):
+    with pytest.warns(UserWarning, match="there was no validation, so nothing was measured"):
         trainer(tmp_path, [Lesion()], limit_val_batches=0).fit(task, data)
     with pytest.raises(ValueError, match=r"removed must hold numbers of at least 1, got \[0\]"):
         Lesion(removed=[0])
