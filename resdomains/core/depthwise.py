@@ -18,6 +18,9 @@ from torch import Tensor
 _TAPS = 3
 _PLENTY = 13  # taps that F.conv2d still computes fast at any dilation
 _FEW = 1_000_000  # products; below, several small calls cost more than a slow one
+# Bytes of a copy. Larger ones come as fresh pages from the system at each step, which takes as long
+# as all else (glibc, 7 MB: 15 instead of 8 ms forward and backward).
+_COPY = 4 * 2**20
 
 
 def quick(x: Tensor, kernel: int) -> bool:
@@ -94,6 +97,15 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     ``x`` and ``gradient`` are ``(B, C, H, W)``; the result is ``(C, 1, 1, K)`` for an odd ``kernel``
     K of 3 or more.
     """
+    sections = min(x.shape[0], -(-x.numel() * x.element_size() // _COPY))
+    pairs = zip(x.tensor_split(sections), gradient.tensor_split(sections), strict=True)
+    total = torch.stack([_of_few(*pair, kernel) for pair in pairs]).sum(0)
+    # In the strides of channels_last, as Conv keeps its weights.
+    return total.view(-1, 1, kernel, 1).permute(0, 3, 1, 2)
+
+
+def _of_few(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
+    """The weight gradient of a few items, ``(C, K)``."""
     channels = x.shape[1]
     # One row of positions, line after line, with room for a kernel's reach between them: then a tap
     # is a shift of the whole row, and no shift needs a copy.
@@ -101,26 +113,16 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     other = _row(gradient, 0, kernel - 1)
     size = data.shape[0] - (kernel - 1)
     weight = x.new_empty(channels, 1, 1, _TAPS)
+    options = ([1, 1], [0, 0], [1, 1], False, [0, 0], channels, [False, True, False])
     columns = []
     for first in [*range(0, kernel - _TAPS, _TAPS), kernel - _TAPS]:
-        _, three, _ = torch.ops.aten.convolution_backward(
-            _map(other, 0, size),
-            _map(data, first, size + _TAPS - 1),
-            weight,
-            None,
-            [1, 1],
-            [0, 0],
-            [1, 1],
-            False,
-            [0, 0],
-            channels,
-            [False, True, False],
-        )
+        window = _map(data, first, size + _TAPS - 1)
+        backward = torch.ops.aten.convolution_backward
+        three = backward(_map(other, 0, size), window, weight, None, *options)[1]
         columns.append(three.view(channels, _TAPS))
     # The last three may overlap those before them.
     columns[-1] = columns[-1][:, -((kernel - 1) % _TAPS + 1) :]
-    # In the strides of channels_last, as Conv keeps its weights.
-    return torch.cat(columns, 1).view(channels, 1, kernel, 1).permute(0, 3, 1, 2)
+    return torch.cat(columns, 1)
 
 
 def _row(x: Tensor, before: int, behind: int) -> Tensor:

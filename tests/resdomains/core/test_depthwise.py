@@ -88,7 +88,10 @@ def test_gradients_and_their_gradients_are_right(dilation: int) -> None:
     assert torch.autograd.gradgradcheck(function, arguments)
 
 
-def test_weight_gradient_by_its_definition() -> None:
+@pytest.mark.parametrize("copied", [1, 4 * 2**20])
+def test_weight_gradient_by_its_definition(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no two items fit in what may be copied at once."""
+    monkeypatch.setattr("resdomains.core.depthwise._COPY", copied)
     torch.manual_seed(0)
     x, g = torch.randn(2, 3, 2, 6), torch.randn(2, 3, 2, 6)
     padded = F.pad(x, (2, 2))
