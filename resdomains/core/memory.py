@@ -148,12 +148,11 @@ class _Reversed(torch.autograd.Function):
         ctx.precision = Precision(device)
         ctx.draws = []
         before = Randomness(device)
-        with ctx.precision.again():
-            for block in blocks:
-                streams = coupling.step(block, streams, valid)
-                now = Randomness(device)
-                ctx.draws.append(before if before.moved(now) else None)
-                before = now
+        for block in blocks:
+            streams = coupling.step(block, streams, valid)
+            now = Randomness(device)
+            ctx.draws.append(before if before.moved(now) else None)
+            before = now
         ctx.coupling, ctx.blocks, ctx.valid = coupling, blocks, valid
         ctx.places = {parameter: place for place, parameter in enumerate(parameters)}
         # Parameters only so that one changed before the backward pass is noticed.

@@ -42,10 +42,7 @@ def recomputation() -> Iterator[None]:
 
 
 class Precision:
-    """The autocast setting of the moment, to be met again in the backward pass.
-
-    Casts of weights are not cached: one made without gradients must not serve a pass with them.
-    """
+    """The autocast setting of the moment, to be met again in the backward pass."""
 
     def __init__(self, device: torch.device) -> None:
         self._settings = [
@@ -58,7 +55,7 @@ class Precision:
         """Computes with this setting."""
         with ExitStack() as stack:
             for kind, dtype, enabled in self._settings:
-                stack.enter_context(torch.autocast(kind, dtype, enabled, cache_enabled=False))
+                stack.enter_context(torch.autocast(kind, dtype, enabled))
             yield
 
 
