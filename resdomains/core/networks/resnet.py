@@ -62,7 +62,7 @@ class ResNet(nn.Module):
     computation is a factory:
 
     - ``stem`` reads the input, ``entry`` leads a stage where the shape changes, ``tail`` follows the
-      last stage;
+      last stage and makes its map;
     - ``block`` builds a branch (a list of factories: one per stage), ``shortcut`` what passes it
       where an identity does not fit and ``inner_shortcut`` where it does, ``merge`` the sum of
       both, ``after`` what follows the sum (None: what the branch was published with);

@@ -114,7 +114,8 @@ def test_what_leads_passes_and_follows_a_stage() -> None:
     assert network.out_channels == (16, 32, 24)
 
 
-def test_a_block_for_each_stage_is_read_and_written() -> None:
+@pytest.mark.parametrize("name", ["ResNet1d", "resnet1d20"])
+def test_a_block_for_each_stage_is_read_and_written(name: str) -> None:
     text = """
         block:
           - {class_path: Basic, init_args: {kernel: 5}}
@@ -122,7 +123,7 @@ def test_a_block_for_each_stage_is_read_and_written() -> None:
           - {class_path: Separable, init_args: {kernel: 11}}
         """
     config = yaml.safe_load(text)
-    backbone = {"class_path": "resdomains.core.ResNet1d", "init_args": config}
+    backbone = {"class_path": f"resdomains.core.{name}", "init_args": config}
     parsed = parser().parse_object({"model": {"backbone": backbone}})
     for network in (made(parsed), made(parser().parse_string(parser().dump(parsed)))):
         branches = [block.branch for _, block in network.blocks()]
