@@ -6,7 +6,6 @@ data's (the size of the vocabulary where the data are tokens), its ``out_channel
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -24,17 +23,17 @@ class SequenceStem(nn.Module):
 
     stride: int = 1
 
-    @abstractmethod
     def read(self, x: Tensor) -> Tensor:
         """A network's input, if the stem can read it; positions on the last axis.
 
         Raises:
             ValueError: ``x`` has another shape than the stem was built for.
         """
+        raise NotImplementedError(f"{type(self).__name__} must define read(x)")
 
-    @abstractmethod
     def forward(self, x: Tensor, valid: Valid | None) -> tuple[Tensor, Valid | None]:
         """``(B, T, D)``; with valid positions their rows ``(N, D)``, and the packed ``valid``."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, valid)")
 
 
 class TokenStem(SequenceStem):
@@ -44,6 +43,9 @@ class TokenStem(SequenceStem):
     (0 to ``types - 1``) in the second row; without that row all are of type 0. ``types`` 0 leaves
     types out. ``length`` is the number of positions that ``positions`` is built for. Ids of padding
     are not read.
+
+    Raises:
+        ValueError: ``types`` is below 0.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class SubsamplingStem(SequenceStem):
 
     Reads ``(B, C, T)``, C bands of T frames, and keeps every fourth of T, rounded up. Each
     convolution is followed by the network's activation (Gulati et al. 2020, after Dong et al. 2018).
+    ``length`` is the number of positions that ``positions`` is built for.
     """
 
     stride = 4
@@ -140,7 +143,7 @@ class PatchStem(SequenceStem):
     learned vectors come first.
 
     Raises:
-        ValueError: ``patch`` does not divide the size.
+        ValueError: ``patch`` does not divide the size, or ``class_tokens`` is below 0.
     """
 
     def __init__(

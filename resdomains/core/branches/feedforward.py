@@ -46,6 +46,9 @@ class SwiGLU(SequenceBranch):
 
     W and V stand in one map, ``expand``. The inner width is ``expansion`` D, rounded up to a
     multiple of 8; 8/3 has the parameters of a ``FeedForward`` of 4.
+
+    Raises:
+        ValueError: ``expansion`` is not above 0.
     """
 
     def __init__(

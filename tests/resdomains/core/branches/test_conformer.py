@@ -9,9 +9,11 @@ from resdomains.core import (
     ConvolutionModule,
     GroupNorm,
     LayerNorm,
+    NoNorm,
     SequencePlace,
     SiLU,
     Valid,
+    fold,
 )
 from resdomains.core.masks import pack, packed
 
@@ -65,6 +67,15 @@ def test_without_lengths_all_frames_count() -> None:
     branch = module()
     x = torch.randn(3, 7, 8, dtype=torch.double)
     torch.testing.assert_close(branch(x), torch.stack(written_out(branch, list(x))))
+
+
+def test_its_norm_folds_into_the_convolution() -> None:
+    branch = module()
+    x = torch.randn(3, 7, 8, dtype=torch.double)
+    branch(x)  # statistics off their starting values
+    folded = fold(branch)
+    assert isinstance(folded.norm, NoNorm)
+    torch.testing.assert_close(folded(x), branch.eval()(x))
 
 
 def test_its_norm_is_its_own() -> None:
