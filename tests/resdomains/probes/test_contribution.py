@@ -15,6 +15,7 @@ from resdomains.core import (
     DeepNorm,
     DropPath,
     Highway,
+    HyperConnection,
     LayerScale,
     Merge,
     Nothing,
@@ -126,9 +127,10 @@ def test_dropped_branches_count_as_they_enter_the_sum() -> None:
     assert ratio == pytest.approx(float(added.norm() / x.norm()))
 
 
-def test_padding_of_sequences_does_not_count() -> None:
+@pytest.mark.parametrize("merge", [partial(LayerScale, init=0.5), HyperConnection])
+def test_padding_of_sequences_does_not_count(merge: Callable[[Site], Merge]) -> None:
     torch.manual_seed(0)
-    network = ResidualEncoder(2, 8, in_channels=20, merge=partial(LayerScale, init=0.5)).eval()
+    network = ResidualEncoder(2, 8, in_channels=20, merge=merge).eval()
     x, lengths = torch.randint(0, 20, (2, 9)), torch.tensor([5, 9])
     with Watch(blocks_of(network)) as watch:
         network(x[:1, :5])
@@ -245,11 +247,18 @@ def test_hooks_are_there_for_observed_steps_only(tmp_path: Path) -> None:
     assert [row["step"] for row in table if row["block"] == "1"] == ["0", "3", "6"]
 
 
+class Noise(nn.Module):
+    """Draws random numbers in evaluation, too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 0.1 * torch.randn_like(x)
+
+
 def noisy() -> Blocks:
     """A network that draws random numbers and keeps statistics."""
     return Blocks(
         merge=partial(DropPath, p=0.3),
-        branch=lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.1)),
+        branch=lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), Noise()),
     )
 
 

@@ -217,6 +217,7 @@ class Tables(WandbLogger):
         self.tables: dict[str, tuple[Sequence[str], Sequence[Any]]] = {}
 
     def log_table(self, key: str, columns: Any = None, data: Any = None, **_: Any) -> None:  # type: ignore[override]
+        assert key not in self.tables
         self.tables[key] = (columns, data)
 
     def log_metrics(self, metrics: Any, step: Any = None) -> None:
