@@ -28,12 +28,13 @@ def quick(x: Tensor, kernel: int) -> bool:
 
     A compiled or exported graph is left to ``F.conv2d``, which compilers know.
     """
+    # Asked first: sizes that a graph has asked for are guarded.
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() * kernel >= _FEW
         and (torch.is_grad_enabled() or kernel > _PLENTY)
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -235,12 +235,15 @@ def test_few_products_and_other_types_are_left_to_torch(calls: list[Tensor]) -> 
     assert len(calls) == 1
 
 
-def test_a_compiled_graph_is_left_whole(calls: list[Tensor]) -> None:
+def test_a_compiled_graph_is_left_whole_and_serves_all_lengths(calls: list[Tensor]) -> None:
     conv, x = large(), data()
     assert quick(x, 9)
-    compiled = torch.compile(conv, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(conv, fullgraph=True, backend="aot_eager", dynamic=True)
     got = compiled(x)
     assert not calls
     torch.testing.assert_close(got, direct(x, conv.weight), rtol=1e-5, atol=1e-5)
     got.sum().backward()
     assert conv.weight.grad is not None
+    assert not quick(x[..., :5], 9)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(x[..., :5].contiguous(memory_format=torch.channels_last))
