@@ -53,10 +53,11 @@ class Free(Mixing):
 class DoublyStochastic(Mixing):
     """Streams exchange shares: every row and column of the mixing sums to 1 (Xie et al. 2025, mHC).
 
-    ``mix = sinkhorn(exp(raw))``, ``iterations`` times columns and rows scaled in turn (Sinkhorn &
-    Knopp 1967); ``read = sigmoid(raw)``; ``write = 2 sigmoid(raw)``. Rows come last, so that the
-    mean over streams passes any number of mixings unchanged, to rounding. At first as ``Free``, but
-    for a share of ``exp(-8)`` between streams, 0.98 for 1 and 0.02 for 0 of what the branch reads.
+    ``mix`` is ``softmax(raw)`` over each row, then ``iterations`` times columns and rows scaled in
+    turn to sum to 1 (Sinkhorn & Knopp 1967); ``read = sigmoid(raw)``; ``write = 2 sigmoid(raw)``.
+    Rows come last, so that the mean over streams passes any number of mixings unchanged, to
+    rounding. At first as ``Free``, but for a share of ``exp(-8)`` between streams, 0.98 for 1 and
+    0.02 for 0 of what the branch reads.
 
     Raises:
         ValueError: ``iterations`` is below 1.
@@ -76,10 +77,15 @@ class DoublyStochastic(Mixing):
 
     def table(self, raw: Tensor) -> Tensor:
         read, mix, write = raw[..., :1], raw[..., 1:-1], raw[..., -1:]
+        # Sums over leading axes run along positions, the fast way. Only the factors of rows and
+        # columns change from one iteration to the next.
+        shares = mix.movedim(-1, 1).softmax(1)
+        rows = torch.ones_like(shares[:, :1])
         for _ in range(self.iterations):
-            mix = mix - mix.logsumexp(0, keepdim=True)
-            mix = mix - mix.logsumexp(-1, keepdim=True)
-        return torch.cat([read.sigmoid(), mix.exp(), 2 * write.sigmoid()], -1)
+            columns = _inverse((shares * rows).sum(0, keepdim=True))
+            rows = _inverse((shares * columns).sum(1, keepdim=True))
+        mix = (shares * rows * columns).movedim(1, -1)
+        return torch.cat([read.sigmoid(), mix, 2 * write.sigmoid()], -1)
 
 
 class Weights(nn.Module):
@@ -238,6 +244,11 @@ class _Mixed(Merge):
 
     def without_branch(self) -> Merge:
         return self
+
+
+def _inverse(x: Tensor) -> Tensor:
+    """``1 / x``, bounded so that its gradient stays finite where a column holds next to nothing."""
+    return x.clamp_min(1e-12).reciprocal()
 
 
 def _couples(module: nn.Module) -> bool:
