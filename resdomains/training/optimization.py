@@ -145,16 +145,20 @@ class Optimization:
             blocks: The backbone's blocks in order, by their name within it.
         """
         names = [f"{backbone}.{name}." for name, _ in blocks]
+        top = len(names) + 1
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        passed = 0
         for name, parameter in module.named_parameters():
+            # A network's parameters come in the order of its layers, also those between blocks.
+            passed = next((i for i, b in enumerate(names, 1) if name.startswith(b)), passed)
+            level = passed if name.startswith(f"{backbone}.") else top
             if parameter.requires_grad:
-                level = _level(name, backbone, names) if self.layer_decay < 1.0 else 0
-                groups.setdefault((level, parameter.ndim > 1), []).append(parameter)
+                key = (level if self.layer_decay < 1.0 else top, parameter.ndim > 1)
+                groups.setdefault(key, []).append(parameter)
         if not groups:
             raise ValueError(
                 "no parameter is trainable: every weight is frozen; leave at least the head unfrozen"
             )
-        top = len(names) + 1
         return self.optimizer(
             [
                 {
@@ -172,13 +176,3 @@ class Optimization:
         return LambdaLR(
             optimizer, lambda step: self.schedule.factor(min((step + 1) / max(steps, 1), 1.0))
         )
-
-
-def _level(name: str, backbone: str, blocks: list[str]) -> int:
-    """Return 0 for the stem, i + 1 for block i, and len(blocks) + 1 for what follows the backbone."""
-    for i, block in enumerate(blocks):
-        if name.startswith(block):
-            return i + 1
-    if not name.startswith(f"{backbone}."):
-        return len(blocks) + 1
-    return 0 if name.startswith(f"{backbone}.stem") else len(blocks)

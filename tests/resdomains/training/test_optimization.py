@@ -50,7 +50,7 @@ class Net(nn.Module):
         self.backbone = nn.ModuleDict(
             {
                 "stem": nn.Linear(2, 2),
-                "blocks": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)),
+                "blocks": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)),
                 "norm": nn.LayerNorm(2),
             }
         )
@@ -59,7 +59,7 @@ class Net(nn.Module):
     def blocks(self) -> list[tuple[str, nn.Module]]:
         blocks = self.backbone["blocks"]
         assert isinstance(blocks, nn.Sequential)
-        return [(f"blocks.{i}", block) for i, block in enumerate(blocks)]
+        return [(f"blocks.{i}", blocks[i]) for i in (0, 2)]  # what lies between them is none
 
 
 def rates(net: Net, optimization: Optimization) -> dict[str, tuple[float, float]]:
@@ -79,7 +79,8 @@ def test_layers_learn_slower_towards_the_input() -> None:
     found = rates(Net(), Optimization(lr=1.0, layer_decay=0.5))
     assert found["head.weight"][0] == 1.0
     assert found["backbone.norm.weight"][0] == 0.5
-    assert found["backbone.blocks.1.weight"][0] == 0.5
+    assert found["backbone.blocks.2.weight"][0] == 0.5
+    assert found["backbone.blocks.1.weight"][0] == 0.25
     assert found["backbone.blocks.0.weight"][0] == 0.25
     assert found["backbone.stem.weight"][0] == 0.125
 
