@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from resdomains.core import Features, Recompute, Stack, Store
 from resdomains.core.masks import hide
 from resdomains.core.recomputation import recomputation
-from resdomains.probes.blocks import Block, blocks_of, eager, mode, network_of, randomness_kept
+from resdomains.probes.blocks import Block, blocks_of, eager, network_of, randomness_kept
 from resdomains.probes.probe import Probe, number
 from resdomains.training import Task
 
@@ -74,9 +74,8 @@ def composite_gains(
     with ExitStack() as attached:
         attached.enter_context(eager())
         attached.enter_context(_graph_kept(network))
-        attached.enter_context(
-            recomputation()
-        )  # no pass of the run: statistics and probes leave it out
+        # Not a pass of the run: statistics and other probes leave it out.
+        attached.enter_context(recomputation())
         for block in blocks:
             # `after` returns the block's output, also where a stack calls `join` in place of the block.
             handle = block.module.after.register_forward_hook(keep_block(block.index))
@@ -188,11 +187,10 @@ class CompositeGain(Probe):
         # A copy: what inference mode made takes part in no gradient.
         with torch.inference_mode(False), torch.enable_grad(), randomness_kept(task.device):
             copy = deepcopy(batch)
-            with mode(task, training=False):
-                # The training step computes the same features and leaves the metrics alone.
-                squares, drawn = composite_gains(
-                    task, lambda: task.step(copy, "train"), self.draws, generator
-                )
+            # The training step computes the same features and leaves the metrics alone.
+            squares, drawn = composite_gains(
+                task, lambda: task.step(copy, "train"), self.draws, generator
+            )
         sums = torch.cat([squares, drawn[None]])
         self._sums = sums if self._sums is None else self._sums + sums
 
