@@ -174,8 +174,8 @@ def _show(probes: Sequence[Probe], shape: str, folder: Path) -> None:
 
 
 _TITLES = {
-    "block": "block",
-    "name": "name",
+    "block": "#",
+    "name": "block",
     "gradient_norm": "gradient",
     "contribution": "branch /\nshortcut",
     "response_std": "branch\nstd",
@@ -192,7 +192,8 @@ _NOTES = {
 def block_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return a row for each block, or for blocks at even distances where there are too many."""
     table = Table(show_edge=False, pad_edge=False, caption_justify="left")
-    columns = [name for name in _TITLES if name in rows[0]]
+    # A plain network has no contribution.
+    columns = [name for name in _TITLES if any(row.get(name) is not None for row in rows)]
     for name in columns:
         text = name == "name"
         table.add_column(_TITLES[name], justify="left" if text else "right", no_wrap=text)
@@ -200,7 +201,7 @@ def block_table(rows: Sequence[dict[str, Any]]) -> Table:
     every = last < _ROWS
     shown = rows if every else [rows[round(i * last / (_ROWS - 1))] for i in range(_ROWS)]
     for row in shown:
-        cells = {name: _cell(row[name]) for name in columns}
+        cells = {name: _cell(row[name], 4 if "score" in name else 3) for name in columns}
         if "score_without" in cells:
             cells["score_without"] += _MARKS.get(row["lesion"], "  ")
         table.add_row(*cells.values())
@@ -222,7 +223,7 @@ def removal_table(lesion: Lesion) -> Table:
     return table
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int = 4) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -46,7 +46,7 @@ def _scale(axes: "Axes", values: Sequence[Any]) -> None:
     if max(known) > 10 * min(known):
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(known))
 
 
 def _reference(axes: "Axes", value: float, label: str) -> None:
@@ -150,18 +150,26 @@ def lesion(
     for kind, marker, colour, label in (
         ("keeps the shape", "o", "tab:blue", "block removed"),
         ("changes the shape", "D", "tab:orange", "branch of a shape-changing block removed"),
-        ("no shortcut", "x", "tab:red", "no shortcut: cannot be removed"),
     ):
-        points = [
-            (b.relative_depth, chance or 0.0 if score is None else score)
-            for b, score, k in zip(blocks, scores, kinds, strict=True)
-            if k == kind
-        ]
-        if points:
-            xs, ys = zip(*points, strict=True)
-            panels[0].plot(xs, ys, marker, color=colour, markersize=5, label=label)
-    panels[0].set(title="Score without one block", xlim=(0, 1.03))
-    panels[0].set_xlabel(_DEPTH.format(count=len(blocks)))
+        chosen = [score if k == kind else None for score, k in zip(scores, kinds, strict=True)]
+        if any(score is not None for score in chosen):
+            style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": ""}
+            _over_depth(panels[0], blocks, chosen, **style, label=label)
+    impossible = [
+        b.relative_depth for b, k in zip(blocks, kinds, strict=True) if k == "no shortcut"
+    ]
+    if impossible:
+        # On the axis, since there is no score that they could stand at.
+        panels[0].plot(
+            impossible,
+            [0.0] * len(impossible),
+            "x",
+            color="tab:red",
+            transform=panels[0].get_xaxis_transform(),
+            clip_on=False,
+            label="no shortcut: cannot be removed, no score",
+        )
+    panels[0].set(title="Score without one block")
     if removals:
         ks = list(removals)
         means, lows, highs = zip(*removals.values(), strict=True)
