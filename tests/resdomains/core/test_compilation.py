@@ -11,6 +11,7 @@ from resdomains.core import (
     compile_blocks,
     preact_resnet20,
     resnet20,
+    resnet110,
 )
 
 
@@ -20,6 +21,15 @@ def test_every_block_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     network = resnet20()
     assert compile_blocks(network) is network
     assert compiled == [block for _, block in network.blocks()]
+
+
+def test_few_blocks_that_share_with_none_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(Residual, "compile", lambda self, mode: compiled.append(self))
+    network = resnet110()
+    compile_blocks(network)
+    assert compiled == [block for name, block in network.blocks() if "transition" not in name]
+    assert len(compiled) == 52
 
 
 def test_branches_are_compiled_where_stacks_couple_blocks_by_their_parts(
