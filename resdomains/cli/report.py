@@ -30,10 +30,23 @@ def first_lines(
         ("data", f"{facts['data']}, {batch}{' over all processes' if world > 1 else ''}"),
         (
             "network",
-            f"{facts['network']}{depth}, {facts['parameters']:,} parameters, merge {facts['merge']}",
+            f"{facts['network']}{depth}, {facts['parameters']:,} parameters, {joins(facts)}",
         ),
         ("device", f"{device}, {processes}, {precision.name}, because {precision.reason}"),
     ]
+
+
+def joins(facts: Mapping[str, Any]) -> str:
+    """How the blocks join, and what else a run's network was told to do with them."""
+    others = {name: count for name, count in facts["merges"].items() if name != facts["merge"]}
+    said = [
+        f"{name} in {count} that change{'s' * (count == 1)} the shape"
+        for name, count in others.items()
+    ]
+    merge = f"merge {facts['merge']}" + (f" ({', '.join(said)})" if said else "")
+    usual = {"coupling": "Plain", "memory": "Store"}
+    rest = [f"{key} {facts[key]}" for key, name in usual.items() if facts[key] not in (None, name)]
+    return ", ".join([merge, *rest])
 
 
 def print_pairs(pairs: list[tuple[str, str]]) -> None:

@@ -16,6 +16,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from resdomains.core import Stack
 from resdomains.training import schema
 from resdomains.training.callbacks import Checkpoints, Pictures, SaveOnInterrupt, StepLog
 from resdomains.training.progress import RunProgress
@@ -196,14 +197,19 @@ def run_facts(task: Task, run: Run, data: str, seed: int, world_size: int) -> di
     """Describe a run by the columns that runs of all domains share."""
     recipe = (task.recipe or {}).get("model", {}).get("init_args", {}).get("backbone", {})
     network = recipe["class_path"].rpartition(".")[2] if recipe else type(task.backbone).__name__
+    stacks = [module for module in task.backbone.modules() if isinstance(module, Stack)]
+    # Blocks that change the shape may join otherwise than those that keep it.
+    kept = Counter(type(block.merge).__name__ for stack in stacks for block in stack)
     merges = Counter(type(block.merge).__name__ for _, block in task.blocks())
     return {
         "task": run.task,
         "config": run.config,
         "data": data,
         "network": network,
-        # Blocks that change the shape may join otherwise than those that keep it.
-        "merge": merges.most_common(1)[0][0] if merges else None,
+        "merge": next((name for name, _ in (kept or merges).most_common(1)), None),
+        "merges": dict(merges),
+        "coupling": next((type(stack.coupling).__name__ for stack in stacks), None),
+        "memory": next((type(stack.memory).__name__ for stack in stacks), None),
         "depth": getattr(task.backbone, "depth", None),
         "parameters": sum(p.numel() for p in task.parameters()),
         "seed": seed,

@@ -341,5 +341,5 @@ def test_offline_run_holds_the_schema_by_exact_names(tmp_path: Path) -> None:
         "media/learning_curves",
     ):
         assert name in text
-    for fact in ("parameters", "merge", "world_size", "commit"):
+    for fact in ("parameters", "merge", "coupling", "memory", "world_size", "commit"):
         assert fact in text
