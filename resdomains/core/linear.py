@@ -53,7 +53,7 @@ class Dropout(nn.Dropout, Part):
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """``F.dropout`` in training; on the CPU 5 to 10 times faster.
+    """``F.dropout`` in training; on the CPU 3 to 5 times as fast.
 
     There a number is dropped by 16 random bits of its own, so ``p`` is rounded to a multiple of
     1/65536, where torch draws a random double for each.
@@ -63,7 +63,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return F.dropout(x, p)
     words = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    keep = (bits >= share - 32768).to(x.dtype)
+    keep = torch.empty(x.shape, dtype=x.dtype)
+    torch.ge(bits, share - 32768, out=keep)  # compares and converts in one pass
     return x * keep.mul_(65536 / (65536 - share))
 
 
