@@ -131,8 +131,8 @@ class Reversible(Coupling):
             if not bare(block.shortcut):
                 raise ValueError(
                     f"coupling=Reversible needs shortcuts that are the identity, got "
-                    f"{type(block.shortcut).__name__}; use shortcut=Identity where blocks keep "
-                    f"their shape, or coupling=Plain"
+                    f"{type(block.shortcut).__name__}; use inner_shortcut=Identity, which blocks that "
+                    f"keep their shape have by default, or coupling=Plain"
                 )
 
 

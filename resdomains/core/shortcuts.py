@@ -29,6 +29,8 @@ class Identity(Shortcut):
 class ConstantScaling(Shortcut):
     """``s = scale x``, one of the shortcuts that He et al. 2016 found worse than the identity."""
 
+    fresh = True  # a chain's would follow from its parts, and it has none
+
     def __init__(self, place: Place, scale: float = 0.5) -> None:
         super().__init__()
         self.scale = scale
@@ -79,6 +81,8 @@ class ZeroPad(Shortcut):
     Raises:
         ValueError: the block has fewer channels than its input.
     """
+
+    fresh = True  # a chain's would follow from its parts, and it has none
 
     def __init__(self, place: Place) -> None:
         super().__init__()

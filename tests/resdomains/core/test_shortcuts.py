@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from resdomains.core import (
     PooledProjection,
     ReLU,
     ResNet2d,
+    Shortcut,
     ZeroPad,
 )
 
@@ -66,3 +69,10 @@ def test_inner_shortcuts_are_what_a_silent_block_computes() -> None:
     x = torch.randn(1, 3, 8, 8)
     first = net.stem(x)
     torch.testing.assert_close(net(x).maps[-1], first / 2**10)
+
+
+@pytest.mark.parametrize("shortcut", [ConstantScaling, ZeroPad])
+def test_shortcuts_that_make_a_tensor_say_so(shortcut: Callable[[Place], Shortcut]) -> None:
+    part, x = shortcut(place(1)), torch.randn(1, 3, 2, 2)
+    assert part.fresh is True
+    assert part(x).data_ptr() != x.data_ptr()
