@@ -205,6 +205,9 @@ from resdomains.core.named.signals import (
     vdcnn29,
     vdcnn49,
 )
+from resdomains.core.networks.backbone import (
+    Backbone,
+)
 from resdomains.core.networks.encoder import (
     ResidualEncoder,
 )
@@ -309,6 +312,7 @@ __all__ = [
     "After",
     "AttentionPositions",
     "AveragePool",
+    "Backbone",
     "Bare",
     "BarePooler",
     "BareProjection",

@@ -191,8 +191,16 @@ def max_pool(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> Tensor:
-    """Max pooling that never sees padding, whatever the sign of the data."""
-    return F.max_pool2d(hide(x, valid, -torch.inf), kernel, stride, padding)
+    """Max pooling that never sees padding, whatever the sign of the data.
+
+    A map shorter than a window has one, as an item so short has in a batch.
+    """
+    x = hide(x, valid, -torch.inf)
+    sizes = zip(x.shape[:1:-1], kernel[::-1], padding[::-1], strict=True)
+    missing = [max(window - 2 * edge - size, 0) for size, window, edge in sizes]
+    if any(missing):
+        x = F.pad(x, (0, missing[0], 0, missing[1]), value=-torch.inf)
+    return F.max_pool2d(x, kernel, stride, padding)
 
 
 def average_pool(x: Tensor, valid: Valid | None, kernel: tuple[int, int]) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdomains.core.activations import GELU, Activation
 from resdomains.core.branches.attention import SelfAttention
@@ -16,17 +16,17 @@ from resdomains.core.linear import Dropout
 from resdomains.core.masks import check_items, padded, unpack, valid_of
 from resdomains.core.memory import Memory
 from resdomains.core.merges import Add, Merge
+from resdomains.core.networks.backbone import Backbone
 from resdomains.core.networks.layers import blocks_of, check_sizes
 from resdomains.core.norm_positions import NormPosition, PreNorm
 from resdomains.core.norms import LayerNorm, Norm
 from resdomains.core.parts import Chain
 from resdomains.core.place import Place, SequencePlace, Site
-from resdomains.core.residual import Residual
 from resdomains.core.sequence_stems import SequenceStem, TokenStem
 from resdomains.core.stack import Stack
 
 
-class ResidualEncoder(nn.Module):
+class ResidualEncoder(Backbone):
     """A stem and ``layers`` layers, each a run of residual blocks: one for every factory of ``layer``.
 
     ``width`` is D. Everything that changes the computation is a part:
@@ -76,12 +76,6 @@ class ResidualEncoder(nn.Module):
         self.out_channels = (width,)
         self.stride = (self.stem.stride,)
         self.depth = layers
-
-    def blocks(self) -> Iterator[tuple[str, Residual]]:
-        """Every block with its name, in the order in which data passes them."""
-        for name, module in self.named_modules():
-            if isinstance(module, Residual):
-                yield name, module
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Features:
         """One map ``(B, D, T)``, zero at padding; ``lengths`` ``(B,)`` counts each item's positions.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdomains.core.activations import Activation, ReLU
 from resdomains.core.branches.feedforward import FeedForward
@@ -14,16 +14,16 @@ from resdomains.core.features import Features
 from resdomains.core.linear import Linear
 from resdomains.core.memory import Memory
 from resdomains.core.merges import Add, Merge
+from resdomains.core.networks.backbone import Backbone
 from resdomains.core.networks.layers import blocks_of, check_sizes
 from resdomains.core.norm_positions import NormPosition, PreNorm
 from resdomains.core.norms import LayerNorm, Norm
 from resdomains.core.parts import Chain
 from resdomains.core.place import SequencePlace, Site
-from resdomains.core.residual import Residual
 from resdomains.core.stack import Stack
 
 
-class ResidualMLP(nn.Module):
+class ResidualMLP(Backbone):
     """A linear map from ``in_channels`` to ``width``, then ``layers`` layers of residual blocks.
 
     Each layer is a block for every factory of ``layer``. By default the trunk of SimBa (Lee et al.
@@ -62,12 +62,6 @@ class ResidualMLP(nn.Module):
         self.out_channels = (width,)
         self.stride = (1,)
         self.depth = layers
-
-    def blocks(self) -> Iterator[tuple[str, Residual]]:
-        """Every block with its name, in the order in which data passes them."""
-        for name, module in self.named_modules():
-            if isinstance(module, Residual):
-                yield name, module
 
     def forward(self, x: Tensor) -> Features:
         """Vectors ``(B, in_channels)`` to one map ``(B, width)``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
 
@@ -18,6 +18,7 @@ from resdomains.core.features import Features
 from resdomains.core.masks import Valid, check_items, valid_of
 from resdomains.core.memory import Memory
 from resdomains.core.merges import Add, Merge
+from resdomains.core.networks.backbone import Backbone
 from resdomains.core.norms import BatchNorm, Norm
 from resdomains.core.parts import Part
 from resdomains.core.place import Place, Site
@@ -53,7 +54,7 @@ class Stage(nn.Module):
         return self.finish(self.stack(x, valid), valid), valid
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A stem and stages of residual blocks; what ``ResNet2d`` and ``ResNet1d`` share.
 
     ``layers[i]`` blocks of ``channels[i]`` output channels make stage ``i``; its first block has
@@ -168,12 +169,6 @@ class ResNet(nn.Module):
         self.depth += self.tail.layers
         self.out_channels = (*channels[:-1], self.tail.out_channels)
         self.stride = tuple(reductions)
-
-    def blocks(self) -> Iterator[tuple[str, Residual]]:
-        """Every block with its name, in the order in which data passes them."""
-        for name, module in self.named_modules():
-            if isinstance(module, Residual):
-                yield name, module
 
     def _features(self, x: Tensor, valid: Valid | None) -> Features:
         """``(B, C, H, W)``, H = 1 for signals, to the maps of all stages."""

@@ -352,3 +352,14 @@ def test_wrong_lengths_are_named(
         ResNet1d((1,), (4,))(torch.randn(2, 3, 8), lengths)
     with pytest.raises(error, match=message):
         ResNet1d((1,), (4,), stem=CharacterStem)(torch.zeros(2, 8, dtype=torch.long), lengths)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 17])
+def test_an_item_shorter_than_a_window_is_the_item_in_a_batch(length: int) -> None:
+    net = ResNet1d((1,), (8,), in_channels=1, stem=WaveformStem).eval()
+    x = torch.randn(2, 1, 64)
+    (map_,), (valid,) = net(x, torch.tensor([64, length]))
+    alone = net(x[1:, :, :length]).maps[0]
+    assert valid is not None
+    assert valid.lengths[1] == alone.shape[2]
+    torch.testing.assert_close(alone[0], map_[1, :, : alone.shape[2]])
