@@ -20,7 +20,7 @@ OUTPUT = Path(os.environ.get("RESDOMAINS_BENCHMARKS", "runs/benchmarks"))
 def in_turn(
     things: Mapping[str, Callable[[], object]], rounds: int = 5, warmup: int = 1
 ) -> dict[str, list[float]]:
-    """Time each thing once a round, A B C A B C ..., so that a drift of the machine meets all alike.
+    """Time each thing once a round, A B C, B C A, C A B ...: drift and what ran before meet all alike.
 
     Returns:
         Seconds of every counted round, by name.
@@ -29,10 +29,12 @@ def in_turn(
         for thing in things.values():
             thing()
     seconds: dict[str, list[float]] = {name: [] for name in things}
-    for _ in range(rounds):
-        for name, thing in things.items():
+    names = list(things)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             began = time.perf_counter()
-            thing()
+            things[name]()
             seconds[name].append(time.perf_counter() - began)
     return seconds
 
