@@ -12,7 +12,6 @@ from pytorch_lightning.utilities import rank_zero_warn
 from rich.progress import track
 from torch import Tensor, nn
 
-from resdomains.core import Merge, ShortcutOnly, Site, Valid
 from resdomains.probes.batches import batches, validation_batches
 from resdomains.probes.blocks import Block, eager, mode, randomness_kept
 from resdomains.probes.probe import Probe
@@ -24,30 +23,13 @@ if TYPE_CHECKING:
 Kind = Literal["keeps the shape", "changes the shape", "no shortcut"]
 
 
-class Cut(ShortcutOnly):
-    """`ShortcutOnly` in another merge's place: it hands the block's parts the same inputs.
-
-    Args:
-        merge: The merge that it stands for.
-        site: Where that stands.
-    """
-
-    def __init__(self, merge: Merge, site: Site) -> None:
-        super().__init__(site)
-        self.streams = merge.streams
-        self._read = merge.read
-
-    def read(self, x: Tensor, valid: Valid | None = None) -> tuple[Tensor, Tensor, Any]:
-        return self._read(x, valid)
-
-
 @contextmanager
 def lesioned(blocks: Sequence[Block]) -> Iterator[None]:
     """Remove the branches of blocks for a while; each block's output is its shortcut, and what follows the sum."""
     before = [(block, block.module.merge) for block in blocks]
     try:
         for block, merge in before:
-            block.module.merge = Cut(merge, Site(0, index=block.index, depth=block.count))
+            block.module.merge = merge.without_branch()
         yield
     finally:
         for block, merge in before:
@@ -82,7 +64,8 @@ class _Shapes:
 
     def _merge(self, index: int) -> Any:
         def hook(_: object, arguments: tuple[Any, ...], y: Tensor) -> None:
-            if arguments[0].shape != y.shape:
+            # A merge of one stream may get it with an axis of streams and return it without.
+            if arguments[0].shape[-y.dim() :] != y.shape:
                 self.kinds[index] = "no shortcut"
 
         return hook

@@ -83,6 +83,10 @@ def test_scores_are_those_of_a_network_edited_by_hand(tmp_path: Path) -> None:
     [
         (Add, ["keeps the shape", "keeps the shape", "changes the shape", "keeps the shape"]),
         (BranchOnly, ["keeps the shape", "keeps the shape", "no shortcut", "keeps the shape"]),
+        (
+            partial(HyperConnection, streams=1),
+            ["keeps the shape", "keeps the shape", "changes the shape", "keeps the shape"],
+        ),
     ],
 )
 def test_blocks_that_change_the_shape_are_marked(
@@ -110,9 +114,10 @@ def test_a_plain_block_that_keeps_its_shape_passes_its_input(tmp_path: Path) -> 
         torch.testing.assert_close(network(x), network.residuals()[1].branch(x))
 
 
-def test_streams_pass_a_lesion() -> None:
+@pytest.mark.parametrize("streams", [1, 3])
+def test_streams_pass_a_lesion(streams: int) -> None:
     torch.manual_seed(0)
-    layers = Blocks(2, partial(HyperConnection, streams=3)).layers
+    layers = Blocks(2, partial(HyperConnection, streams=streams)).layers
     stack = Stack(layers)  # type: ignore[arg-type]
     x = torch.randn(5, 4)
     with lesioned(blocks_of(stack)):
