@@ -15,23 +15,19 @@ from .cifar import Cifar
 from .data import ImageData, MemoryImages
 from .digits import Digits
 from .folder import ImageFolder, RandomResizedCrop
-from .losses import BinaryCrossEntropy, CrossEntropy, Loss
 from .mnist import MnistFiles
 from .spec import ImageSpec
 from .task import ImageClassification
 
 __all__ = [
     "Augment",
-    "BinaryCrossEntropy",
     "Cifar",
-    "CrossEntropy",
     "CutMix",
     "Digits",
     "ImageClassification",
     "ImageData",
     "ImageFolder",
     "ImageSpec",
-    "Loss",
     "MemoryImages",
     "Mixup",
     "MnistFiles",

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resdomains.classification import Labels
+
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSpec:
+class ImageSpec(Labels):
     """The plain description of a data set of pictures, and how a picture is made to fit it.
 
     Args:
@@ -36,11 +38,8 @@ class ImageSpec:
     width: int
     mean: list[float]
     std: list[float]
-    classes: list[str]
-    multilabel: bool = False
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
-    prevalence: list[float] | None = None
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -59,23 +58,12 @@ class ImageSpec:
             raise ValueError(
                 f"std must be positive in every channel, got {self.std}; are all pictures of one colour?"
             )
-        smallest = 1 if self.multilabel else 2
-        if len(self.classes) < smallest:
-            raise ValueError(f"classes must name at least {smallest} classes, got {self.classes}")
-        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        if twice:
-            raise ValueError(
-                f"classes must differ, but these names occur twice: {', '.join(twice)}"
-            )
+        self.check_labels()
         if not 0.0 < self.crop_pct <= 1.0:
             raise ValueError(f"crop_pct is a share and must lie in (0, 1], got {self.crop_pct}")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
-            )
-        if self.multilabel and len(self.prevalence or []) != len(self.classes):
-            raise ValueError(
-                f"prevalence needs {len(self.classes)} shares, one a class, for multi-label data, got {self.prevalence}"
             )
 
     @classmethod

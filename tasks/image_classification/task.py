@@ -8,23 +8,26 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from resdomains.classification import (
+    AveragePrecision,
+    BinaryCrossEntropy,
+    CalibrationError,
+    Confusion,
+    CrossEntropy,
+    Loss,
+    MacroF1,
+    MeanAveragePrecision,
+    Reliability,
+    TopK,
+    ranking,
+)
 from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
 from resdomains.interop.loading import Network
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.schema import Split
 
-from .losses import BinaryCrossEntropy, CrossEntropy, Loss
-from .metrics import (
-    AveragePrecision,
-    CalibrationError,
-    Confusion,
-    MacroF1,
-    MeanAveragePrecision,
-    Mistakes,
-    Reliability,
-    TopK,
-)
+from .metrics import Mistakes
 from .pictures import find_pictures, fit, read_picture
 from .spec import ImageSpec, denormalise, normalise
 
@@ -77,7 +80,7 @@ class ImageClassification(Task):
             )
         if loss is None:
             loss = BinaryCrossEntropy() if self.image_spec.multilabel else CrossEntropy()
-        loss.check(self.image_spec)
+        loss.bind(self.image_spec)
         self.loss = loss
         self.head = head(out_channels[-1], len(self.image_spec.classes))
         if weights is not None:
@@ -174,15 +177,14 @@ class ImageClassification(Task):
         """
         probabilities = self.loss.probabilities(self(batch["image"]))
         classes = self.image_spec.classes
-        values, places = probabilities.sort(dim=1, descending=True, stable=True)
         sources = (
             batch["source"]
             if "source" in batch
             else [f"sample {i}" for i in batch["index"].tolist()]
         )
         records = []
-        for source, p, k in zip(sources, values.tolist(), places.tolist(), strict=True):
-            ranked = [[classes[place], value] for place, value in zip(k, p, strict=True)]
+        for source, row in zip(sources, probabilities.tolist(), strict=True):
+            ranked = ranking(row, classes, len(classes))
             if self.image_spec.multilabel:
                 answer: dict[str, Any] = {"labels": [pair for pair in ranked if pair[1] >= 0.5]}
             else:
@@ -193,7 +195,9 @@ class ImageClassification(Task):
     def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
         """Return the confusion matrix, the most confident mistakes and the reliability diagram, or the label scores."""
         # Imported here: matplotlib takes half a second, for which only a figure should wait.
-        from . import figures
+        from resdomains.classification import figures
+
+        from .figures import mistakes
 
         spec = self.image_spec
         title = f"{_NAMES.get(split, split)}: {_measured(results, spec)}"
@@ -209,7 +213,7 @@ class ImageClassification(Task):
         rows = results["mistakes"].cpu()
         if len(rows):
             shape = cast(Mistakes, self.metrics_of(split)["mistakes"]).shape
-            pictures["mistakes"] = figures.mistakes(rows, shape, spec.classes, title)
+            pictures["mistakes"] = mistakes(rows, shape, spec.classes, title)
         return pictures
 
 

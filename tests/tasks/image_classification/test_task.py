@@ -9,12 +9,11 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import nn
 
+from resdomains.classification import BinaryCrossEntropy, CrossEntropy
 from resdomains.core import Features, PooledHead, ResNet2d
 from resdomains.interop import Weights
 from resdomains.training import BadSample, Optimization
 from resdomains_tasks.image_classification import (
-    BinaryCrossEntropy,
-    CrossEntropy,
     ImageClassification,
     ImageSpec,
 )
