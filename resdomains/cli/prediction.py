@@ -108,7 +108,7 @@ def _batches(
 ) -> Iterator[list[Any]]:
     """Group what the task reads; bad samples are collected, or refused with their name."""
     items: list[Any] = []
-    for item in task.read(paths):
+    for item in task.read([str(path) for path in paths]):
         if isinstance(item, BadSample):
             if not skip:
                 raise CliError(f"{item} (--bad_samples skip leaves such files out)") from item

@@ -235,7 +235,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 def predict(task: Task, paths: Sequence[Path], size: int) -> list[dict[str, Any]]:
     """Predict files in batches of a size."""
-    items = list(task.read(paths))
+    items = list(task.read([str(path) for path in paths]))
     task.eval()
     records = []
     with torch.inference_mode():

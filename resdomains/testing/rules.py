@@ -649,7 +649,7 @@ def explains_bad_input(bench: Bench) -> None:
     for bad in case.bad_files:
         path = bench.folder / bad.name
         path.write_bytes(bad.content)
-        items = list(task.read([path, good]))
+        items = list(task.read([str(path), str(good)]))
         if (
             len(items) != 2
             or not isinstance(items[0], BadSample)

@@ -1,6 +1,5 @@
 """What every data module has: splits, sharded batches that can be resumed, and loaders built in one place."""
 
-import itertools
 import os
 import tempfile
 from abc import ABC, abstractmethod
@@ -12,8 +11,9 @@ import torch
 from filelock import FileLock
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from resdomains.training.batches import Batches, ShardedBatches
 from resdomains.training.schema import Split
 
 
@@ -29,110 +29,6 @@ class BadSample(ValueError):
         super().__init__(f"{source}: {reason}")
         self.source = source
         self.reason = reason
-
-
-class Batches(Sampler[list[int]], ABC):
-    """One process's batches of a split, in an order that an epoch fixes, from any position on."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.start = 0
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-
-    @abstractmethod
-    def batches(self, epoch: int) -> Iterator[list[int]]:
-        """Yield all batches of an epoch."""
-
-    @property
-    def sampler(self) -> "Batches":
-        """Itself: Lightning calls `set_epoch` on a batch sampler's `sampler`."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the given epoch; a resumed position holds for its own epoch only."""
-        if epoch != self.epoch:
-            self.epoch, self.start = epoch, 0
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return itertools.islice(self.batches(self.epoch), self.start, None)
-
-
-class ShardedBatches(Batches):
-    """Batches of equal size.
-
-    In training, each epoch shuffles the whole split by (seed, epoch), cuts it into global batches of `batch_size` and
-    gives each process its slice of every one: the processes together see just what a single process would. In
-    evaluation nothing is shuffled, padded or dropped: every sample is seen once, so processes may differ by a batch.
-
-    Args:
-        length: Samples in the split.
-        batch_size: Samples of a global batch.
-        rank: This process, from 0.
-        world: Number of processes.
-        shuffle: Whether this is training: shuffle, and drop the last, smaller batch.
-        seed: The run's seed.
-        multiple: Batches of an epoch are rounded down to a multiple of this (gradient accumulation), if any are left.
-        weights: (length,) probabilities to draw with replacement instead of shuffling.
-
-    Raises:
-        ValueError: If the batch size is not a multiple of the number of processes, or exceeds the split in training.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        rank: int,
-        world: int,
-        *,
-        shuffle: bool,
-        seed: int,
-        multiple: int = 1,
-        weights: Tensor | None = None,
-    ) -> None:
-        super().__init__()
-        if batch_size % world:
-            raise ValueError(
-                f"batch_size counts samples over all processes and must be a multiple of their number, "
-                f"got {batch_size} for {world} processes; take {batch_size // world * world or world} "
-                f"or {(batch_size // world + 1) * world}"
-            )
-        if shuffle and length < batch_size:
-            raise ValueError(
-                f"batch_size {batch_size} is larger than the training split of {length} samples; "
-                f"set --data.batch_size to at most {length}"
-            )
-        self.length, self.batch_size, self.rank, self.world = length, batch_size, rank, world
-        self.shuffle, self.seed, self.weights = shuffle, seed, weights
-        self.multiple = multiple if length // batch_size >= multiple else 1
-
-    def __len__(self) -> int:
-        if self.shuffle:
-            return self.length // self.batch_size // self.multiple * self.multiple
-        share = self.batch_size // self.world
-        return -(-len(range(self.rank, self.length, self.world)) // share)
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        if self.weights is not None:
-            return torch.multinomial(
-                self.weights, self.length, replacement=True, generator=generator
-            )
-        return torch.randperm(self.length, generator=generator)
-
-    def batches(self, epoch: int) -> Iterator[list[int]]:
-        """Yield this process's slices of the epoch's global batches, or its share of an evaluated split."""
-        share = self.batch_size // self.world
-        if self.shuffle:
-            order, step, offset = self._shuffled(epoch), self.batch_size, self.rank * share
-        else:
-            order, step, offset = torch.arange(self.rank, self.length, self.world), share, 0
-        for batch in range(len(self)):
-            begin = batch * step + offset
-            yield order[begin : begin + share].tolist()
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -169,7 +65,7 @@ class DataModule(LightningDataModule, ABC):
     or `batch_sampler`. This class alone builds loaders, so that sharding and resuming are written once.
 
     Args:
-        batch_size: Samples of a batch over all processes together.
+        batch_size: Samples of a batch over all processes together; on average, where batches differ in size.
         num_workers: Loader processes; 0 reads in the training process.
         seed: Seed of the order and of the augmentation; the launcher gives the run's.
     """
@@ -203,6 +99,11 @@ class DataModule(LightningDataModule, ABC):
     @abstractmethod
     def dataset(self, split: Split) -> Dataset[Any] | None:
         """Return the split as a map-style data set, or None if the data have none."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the data were read, a sentence each; shown when a run begins."""
+        return []
 
     def collate(self, items: Any) -> Any:
         """Make a batch of a data set's items."""

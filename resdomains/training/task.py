@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics import Metric
 
 from resdomains.training import schema
+from resdomains.training.batches import Batches
 from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.schema import Split
 
@@ -108,10 +108,12 @@ class Task(LightningModule, ABC):
         """Return one plain record for each item of a batch."""
 
     @abstractmethod
-    def read(self, paths: Sequence[Path]) -> Iterable[Any]:
-        """Yield an item for each thing to predict in files or folders, prepared as in evaluation.
+    def read(self, inputs: Sequence[str]) -> Iterable[Any]:
+        """Yield an item for each thing to predict that the inputs name, prepared as in evaluation.
 
-        A sample that cannot be read comes as a `BadSample` in its place, so that the caller can refuse or skip it.
+        An input is what stands on the command line: a file or a folder, for some tasks also the text itself. A sample
+        that cannot be read, or an input that is not there, comes as a `BadSample` in its place, so that the caller
+        can refuse or skip it.
         """
 
     @abstractmethod
@@ -211,17 +213,23 @@ class Task(LightningModule, ABC):
         )
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Run one step; on the first, count its floating-point operations."""
+        """Run one step, in which every sample counts alike; on the first, count its floating-point operations."""
+        batches = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        ours = batches if isinstance(batches, Batches) else None
         if self.flops_per_sample:
             result = self.step(batch, "train")
         else:
             counter = FlopCounterMode(display=False)
             with counter:
                 result = self.step(batch, "train")
+            # Batches that differ in samples are made to cost alike, so one stands for the mean of all.
+            items = max(result.items, 1) if ours is None else ours.mean_items
             # Backward takes twice the forward's operations (Kaplan et al. 2020, table 1).
-            self.flops_per_sample = 3 * counter.get_total_flops() // max(result.items, 1)
+            self.flops_per_sample = round(3 * counter.get_total_flops() / items)
+        share = 1.0 if ours is None else ours.share(batch_idx)
+        loss = result.loss if share == 1.0 else result.loss * share
         # Lightning scales `loss` when gradients accumulate; `value` stays the mean over this batch.
-        return {"loss": result.loss, "value": result.loss.detach(), "items": result.items}
+        return {"loss": loss, "value": result.loss.detach(), "items": result.items}
 
     def on_fit_start(self) -> None:
         """Start the clock of `progress/seconds`."""

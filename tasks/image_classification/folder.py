@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from resdomains.training import BadSample
-from resdomains.training.data import Batches
+from resdomains.training.batches import Batches
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
 

@@ -145,13 +145,12 @@ class ImageClassification(Task):
             return sum(shares) / len(shares)
         return 1.0 / len(image_spec.classes)
 
-    def read(self, paths: Sequence[Path]) -> Iterator[dict[str, Any] | BadSample]:
+    def read(self, inputs: Sequence[str]) -> Iterator[dict[str, Any] | BadSample]:
         """Yield the pictures in files and folders, made to fit as in evaluation; a `BadSample` where one is broken.
 
         An item is `{"image": (C, H, W) uint8, "source": path}`.
         """
-        for path in paths:
-            path = Path(path)
+        for path in map(Path, inputs):
             files = list(find_pictures(path)) if path.is_dir() else [str(path)]
             if not files:
                 yield BadSample(str(path), "a folder without pictures")

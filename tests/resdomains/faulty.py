@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torchmetrics import MeanMetric, Metric
 
 from resdomains.core import ResNet1d
 from resdomains.training import BadSample, Optimization, StepResult
-from resdomains.training.data import Batches, ShardedBatches
+from resdomains.training.batches import Batches, ShardedBatches
 from resdomains.training.schema import Split
 from tests.plugins.tone_tagging.tone_tagging.data import Tones
 from tests.plugins.tone_tagging.tone_tagging.task import ToneTagging
@@ -172,8 +171,8 @@ class CountsPasses(ToneTagging):
 
 
 class SkipsBadFiles(ToneTagging):
-    def read(self, paths: Sequence[Path]) -> Iterator[dict[str, Any] | BadSample]:
-        return (item for item in super().read(paths) if not isinstance(item, BadSample))
+    def read(self, inputs: Sequence[str]) -> Iterator[dict[str, Any] | BadSample]:
+        return (item for item in super().read(inputs) if not isinstance(item, BadSample))
 
 
 class SumsLosses(ToneTagging):

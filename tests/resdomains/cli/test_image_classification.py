@@ -45,7 +45,7 @@ def unfolded(checkpoint: str, picture: str) -> float:
     """The probability by the network as it was trained, in float32."""
     task = load_task(checkpoint)
     with torch.inference_mode():
-        (record,) = task.predict(task.collate(list(task.read([Path(picture)]))))
+        (record,) = task.predict(task.collate(list(task.read([str(picture)]))))
     value: float = record["probability"]
     return value
 

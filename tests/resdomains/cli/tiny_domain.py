@@ -150,8 +150,8 @@ class Tiny(Task):
             for source, p in zip(batch["source"], probabilities, strict=True)
         ]
 
-    def read(self, paths: Sequence[Path]) -> Iterator[Any]:
-        for path in paths:
+    def read(self, inputs: Sequence[str]) -> Iterator[Any]:
+        for path in map(Path, inputs):
             for file in sorted(path.glob("*.txt")) if path.is_dir() else [path]:
                 try:
                     yield {"source": str(file), "x": [float(v) for v in file.read_text().split()]}

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from resdomains.training.data import BadSample, ShardedBatches
+from resdomains.training import BadSample
+from resdomains.training.batches import ShardedBatches
 from tests.resdomains.training.toy import Clouds
 
 

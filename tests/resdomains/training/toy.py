@@ -84,8 +84,8 @@ class Side(Task):
     def predict(self, batch: Any) -> list[dict[str, Any]]:
         return [{"label": self.spec["classes"][i]} for i in self.backbone(batch).argmax(1).tolist()]
 
-    def read(self, paths: Sequence[Path]) -> Iterable[Any]:
-        for path in paths:
+    def read(self, inputs: Sequence[str]) -> Iterable[Any]:
+        for path in map(Path, inputs):
             yield torch.tensor([float(x) for x in path.read_text().split()])
 
     def collate(self, items: Sequence[Any]) -> Any:

@@ -161,7 +161,7 @@ def test_a_file_is_predicted_as_its_sample_was_evaluated(tmp_path: Path) -> None
     for i in range(3):
         Image.fromarray(part.images[i].numpy()).save(tmp_path / f"{i}.png")  # type: ignore[attr-defined]
     task = small_task(data.image_spec)
-    items = list(task.read([tmp_path]))
+    items = list(task.read([str(tmp_path)]))
     assert [item["source"] for item in items] == [str(tmp_path / f"{i}.png") for i in range(3)]  # type: ignore[index]
     assert torch.equal(task.collate(items)["image"], evaluated)
 
@@ -172,7 +172,18 @@ def test_reading_goes_on_after_a_bad_file_and_names_it(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     task = small_task()
     items = list(
-        task.read([first, tmp_path / "b.png", tmp_path / "empty", tmp_path / "absent.png", last])
+        task.read(
+            [
+                str(p)
+                for p in (
+                    first,
+                    tmp_path / "b.png",
+                    tmp_path / "empty",
+                    tmp_path / "absent.png",
+                    last,
+                )
+            ]
+        )
     )
     reasons = [item.reason if isinstance(item, BadSample) else item["source"] for item in items]
     assert reasons == [
@@ -192,7 +203,7 @@ def test_pictures_of_any_kind_become_what_the_network_takes(
     spec = small_spec() if channels == 3 else small_spec(channels=1, mean=[0.4], std=[0.2])
     task = small_task(spec).eval()
     path = save_noise(tmp_path / f"a.{'jpg' if mode == 'CMYK' else 'png'}", 20, 30, mode)
-    (record,) = task.predict(task.collate(list(task.read([path]))))
+    (record,) = task.predict(task.collate(list(task.read([str(path)]))))
     assert record["source"] == str(path)
 
 

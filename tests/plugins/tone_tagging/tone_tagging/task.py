@@ -2,7 +2,6 @@
 
 import wave
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,16 +47,16 @@ class ToneTagging(Task):
     def chance(spec: Mapping[str, Any]) -> float | None:
         return 1 / len(spec["classes"])
 
-    def read(self, paths: Sequence[Path]) -> Iterator[dict[str, Any] | BadSample]:
-        for path in paths:
+    def read(self, inputs: Sequence[str]) -> Iterator[dict[str, Any] | BadSample]:
+        for path in inputs:
             try:
-                with wave.open(str(path), "rb") as file:
+                with wave.open(path, "rb") as file:
                     if (file.getframerate(), file.getsampwidth()) != (self.spec["rate"], 2):
                         raise ValueError(f"expected 16 bits at {self.spec['rate']} Hz")
                     samples = torch.frombuffer(bytearray(file.readframes(2**24)), dtype=torch.int16)
-                yield {"wave": samples / 2**15, "source": str(path)}
+                yield {"wave": samples / 2**15, "source": path}
             except (wave.Error, EOFError, OSError, ValueError) as error:
-                yield BadSample(str(path), f"not a WAV file that is read ({error})")
+                yield BadSample(path, f"not a WAV file that is read ({error})")
 
     def collate(self, items: Sequence[Any]) -> dict[str, Any]:
         return {**pad([i["wave"] for i in items]), "source": [i["source"] for i in items]}

@@ -1,0 +1,285 @@
+"""Which samples make a batch, in which process and in which order."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+class Batches(Sampler[list[int]], ABC):
+    """One process's batches of a split, in an order that an epoch fixes, from any position on."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.start = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Yield all batches of an epoch."""
+
+    @property
+    @abstractmethod
+    def mean_items(self) -> float:
+        """The mean number of samples of a batch."""
+
+    def share(self, position: int) -> float:
+        """Return the factor of a training batch's mean loss with which every sample of its optimizer step counts alike.
+
+        Processes and accumulated batches are averaged, so a batch of more samples than its mates has a factor above
+        1: `samples of the batch * batches of the step / samples of the step`, over all processes. Batches of equal
+        size have 1.
+
+        Args:
+            position: The batch's place in the current epoch.
+        """
+        return 1.0
+
+    @property
+    def sampler(self) -> "Batches":
+        """Itself: Lightning calls `set_epoch` on a batch sampler's `sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the given epoch; a resumed position holds for its own epoch only."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return itertools.islice(self.batches(self.epoch), self.start, None)
+
+
+class ShardedBatches(Batches):
+    """Batches of equal size.
+
+    In training, each epoch shuffles the whole split by (seed, epoch), cuts it into global batches of `batch_size` and
+    gives each process its slice of every one: the processes together see just what a single process would. In
+    evaluation nothing is shuffled, padded or dropped: every sample is seen once, so processes may differ by a batch.
+
+    Args:
+        length: Samples in the split.
+        batch_size: Samples of a global batch.
+        rank: This process, from 0.
+        world: Number of processes.
+        shuffle: Whether this is training: shuffle, and drop the last, smaller batch.
+        seed: The run's seed.
+        multiple: Batches of an epoch are rounded down to a multiple of this (gradient accumulation), if any are left.
+        weights: (length,) probabilities to draw with replacement instead of shuffling.
+
+    Raises:
+        ValueError: If the batch size is not a multiple of the number of processes, or exceeds the split in training.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        rank: int,
+        world: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        multiple: int = 1,
+        weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size % world:
+            raise ValueError(
+                f"batch_size counts samples over all processes and must be a multiple of their number, "
+                f"got {batch_size} for {world} processes; take {batch_size // world * world or world} "
+                f"or {(batch_size // world + 1) * world}"
+            )
+        if shuffle and length < batch_size:
+            raise ValueError(
+                f"batch_size {batch_size} is larger than the training split of {length} samples; "
+                f"set --data.batch_size to at most {length}"
+            )
+        self.length, self.batch_size, self.rank, self.world = length, batch_size, rank, world
+        self.shuffle, self.seed, self.weights = shuffle, seed, weights
+        self.multiple = multiple if length // batch_size >= multiple else 1
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            return self.length // self.batch_size // self.multiple * self.multiple
+        share = self.batch_size // self.world
+        return -(-len(range(self.rank, self.length, self.world)) // share)
+
+    @property
+    def mean_items(self) -> float:
+        """The samples of each of this process's batches, but for the last in evaluation."""
+        return self.batch_size / self.world
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        generator = _generator(self.seed, epoch)
+        if self.weights is not None:
+            return torch.multinomial(
+                self.weights, self.length, replacement=True, generator=generator
+            )
+        return torch.randperm(self.length, generator=generator)
+
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Yield this process's slices of the epoch's global batches, or its share of an evaluated split."""
+        share = self.batch_size // self.world
+        if self.shuffle:
+            order, step, offset = self._shuffled(epoch), self.batch_size, self.rank * share
+        else:
+            order, step, offset = torch.arange(self.rank, self.length, self.world), share, 0
+        for batch in range(len(self)):
+            begin = batch * step + offset
+            yield order[begin : begin + share].tolist()
+
+
+def _generator(seed: int, epoch: int, stream: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch + stream * 2**40)
+
+
+class LengthBatches(Batches):
+    """Batches of samples of like length, all of about the same size in positions.
+
+    Samples are ordered by length, rounded up to a grid whose steps are a tenth of the length, and cut into
+    ceil(length / batch_size) global batches such that the largest product `samples * longest` is as small as can be:
+    many short samples make a batch, or few long ones. In training, each epoch shuffles by (seed, epoch) which samples
+    of one rounded length fall into which batch, and the order of the batches; every sample is seen once. Each process
+    takes every `world`-th sample of a global batch, which has at least one for each. In evaluation nothing is shuffled,
+    and every sample is seen once.
+
+    Args:
+        lengths: (N,) positions of each sample, at least 1.
+        batch_size: Samples of a global batch, on average.
+        rank: This process, from 0.
+        world: Number of processes.
+        shuffle: Whether this is training.
+        seed: The run's seed.
+        multiple: Batches of an epoch are rounded up to a multiple of this (gradient accumulation), if the samples
+            suffice.
+
+    Raises:
+        ValueError: If there are fewer samples than processes in training.
+    """
+
+    GRID = 1.1
+
+    def __init__(
+        self,
+        lengths: Tensor,
+        batch_size: int,
+        rank: int,
+        world: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        multiple: int = 1,
+    ) -> None:
+        super().__init__()
+        count = len(lengths)
+        if shuffle and count < world:
+            raise ValueError(
+                f"the training split of {count} samples is too small for {world} processes; "
+                f"take at most {count} (--trainer.devices)"
+            )
+        self.rank, self.world, self.shuffle, self.seed = rank, world, shuffle, seed
+        self._rounded = _grid(lengths, self.GRID)
+        wanted = max(1, -(-count // batch_size))
+        if -(-wanted // multiple) * multiple * world <= count:
+            wanted = -(-wanted // multiple) * multiple
+        self.multiple = multiple if wanted % multiple == 0 else 1
+        costs = self._rounded.sort(descending=True).values.tolist()
+        # The sorted lengths are those of every epoch, so the places of the cuts are too.
+        cuts = _cut(costs, wanted, world)
+        self._pieces = [(begin, end - begin) for begin, end in itertools.pairwise(cuts)]
+        self.positions = max((size * costs[begin] for begin, size in self._pieces), default=0)
+        """The largest number of positions of a global batch, padding included."""
+        self._order: tuple[int, list[int]] | None = None
+
+    def __len__(self) -> int:
+        return sum(size > self.rank for _, size in self._pieces)
+
+    @property
+    def mean_items(self) -> float:
+        """The mean number of samples of this process's batches."""
+        return len(self._rounded) / self.world / max(len(self._pieces), 1)
+
+    def _batch_order(self, epoch: int) -> list[int]:
+        """Which global batch, counted in the order of lengths, comes when in the epoch."""
+        count = len(self._pieces)
+        if not self.shuffle:
+            return list(range(count))
+        if self._order is None or self._order[0] != epoch:
+            generator = _generator(self.seed, epoch)
+            self._order = epoch, torch.randperm(count, generator=generator).tolist()
+        return self._order[1]
+
+    def share(self, position: int) -> float:
+        """Return this process's samples of the batch over the mean of all batches of the optimizer step."""
+        step = position // self.multiple * self.multiple
+        order = self._batch_order(self.epoch)
+        together = sum(self._pieces[place][1] for place in order[step : step + self.multiple])
+        own = len(range(self.rank, self._pieces[order[position]][1], self.world))
+        return own * self.world * self.multiple / together
+
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Yield this process's samples of the epoch's global batches."""
+        mixed = torch.arange(len(self._rounded))
+        if self.shuffle:
+            mixed = torch.randperm(
+                len(self._rounded), generator=_generator(self.seed, epoch, stream=1)
+            )
+        by_length = mixed[self._rounded[mixed].argsort(descending=True, stable=True)]
+        for place in self._batch_order(epoch):
+            begin, size = self._pieces[place]
+            own = by_length[begin + self.rank : begin + size : self.world].tolist()
+            if own:
+                yield own
+
+
+def _grid(lengths: Tensor, ratio: float) -> Tensor:
+    """Round lengths up to 1, 2, 3 ... and, where that is coarser, to steps of the ratio."""
+    longest = int(lengths.max()) if len(lengths) else 1
+    grid = [1]
+    while grid[-1] < longest:
+        grid.append(max(grid[-1] + 1, int(grid[-1] * ratio)))
+    steps = torch.tensor(grid)
+    return steps[torch.searchsorted(steps, lengths.long())]
+
+
+def _cut(costs: list[int], wanted: int, smallest: int) -> list[int]:
+    """Cut falling costs into `wanted` pieces of at least `smallest`, the largest `size * first cost` being least.
+
+    Returns:
+        The places of the cuts, from 0 to the number of costs; fewer pieces where the costs do not suffice.
+    """
+    if not costs:
+        return [0]
+    wanted = max(1, min(wanted, len(costs) // smallest))
+    low, high = 1, costs[0] * len(costs)
+    while low < high:
+        middle = (low + high) // 2
+        if len(_fill(costs, middle, smallest)) - 1 <= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    cuts = _fill(costs, low, smallest)
+    while len(cuts) - 1 < wanted:
+        sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
+        place = max(range(len(sizes)), key=sizes.__getitem__)
+        if sizes[place] < 2 * smallest:
+            break
+        cuts.insert(place + 1, cuts[place] + sizes[place] // 2)
+    return cuts
+
+
+def _fill(costs: list[int], budget: int, smallest: int) -> list[int]:
+    """Cut falling costs greedily into pieces within a budget."""
+    cuts = [0]
+    while cuts[-1] < len(costs):
+        cuts.append(cuts[-1] + max(budget // costs[cuts[-1]], smallest))
+    cuts[-1] = len(costs)
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] < smallest:
+        del cuts[-2]
+    return cuts
