@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resdomains.classification import Mistakes
+from resdomains.classification import metrics
 
 
-class PicturedMistakes(Mistakes):
+class Mistakes(metrics.Mistakes):
     """The wrong predictions of the highest confidence, with their pictures.
 
     Args:

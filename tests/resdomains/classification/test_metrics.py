@@ -9,6 +9,9 @@ from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
     f1_score,
+    matthews_corrcoef,
+    precision_recall_curve,
+    precision_recall_fscore_support,
     top_k_accuracy_score,
 )
 from torch import Tensor
@@ -18,10 +21,20 @@ from resdomains.classification import (
     AveragePrecision,
     CalibrationError,
     Confusion,
+    F1AtThreshold,
+    F1Curve,
     MacroF1,
+    Matthews,
     MeanAveragePrecision,
+    Mistakes,
+    Outcomes,
     Reliability,
+    Threshold,
     TopK,
+    WrongLabels,
+    best_threshold,
+    f1_at,
+    precision_recall_f1,
 )
 
 CLASSES = 7
@@ -123,6 +136,107 @@ def test_macro_f1_equals_scikit_learns() -> None:
     assert float(result(MacroF1(CLASSES), probabilities, labels)) == pytest.approx(expected)
 
 
+def test_f1_of_exclusive_classes_equals_scikit_learns() -> None:
+    probabilities, targets = answers()
+    predicted = probabilities.argmax(1)
+    precision, recall, f1, support = precision_recall_fscore_support(targets, predicted)
+    counts = result(Outcomes(CLASSES), probabilities, targets)
+    assert np.allclose(precision_recall_f1(counts), [precision, recall, f1])
+    assert (counts[0] + counts[2]).tolist() == support.tolist()
+    expected = f1_score(targets, predicted, average="macro")
+    assert float(result(MacroF1(CLASSES), probabilities, targets)) == pytest.approx(expected)
+
+
+def test_a_class_that_is_nowhere_has_no_precision_recall_or_f1() -> None:
+    counts = torch.tensor([[5, 0, 0], [1, 2, 0], [0, 3, 0]])
+    assert precision_recall_f1(counts)[:, 1:].tolist() == [[0, 0]] * 3
+
+
+def test_matthews_equals_scikit_learns() -> None:
+    probabilities, targets = answers()
+    expected = matthews_corrcoef(targets, probabilities.argmax(1))
+    assert float(result(Matthews(CLASSES), probabilities, targets)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_matthews_is_0_where_all_samples_are_of_one_class(shift: int) -> None:
+    targets = torch.zeros(5, dtype=torch.long)
+    assert float(result(Matthews(2), torch.eye(2)[targets + shift], targets)) == 0
+
+
+def test_the_f1_curve_of_one_class_is_that_of_scikit_learns_precision_and_recall() -> None:
+    probabilities, labels = (x[:, :1] for x in labelled())
+    precision, recall, thresholds = precision_recall_curve(labels[:, 0], probabilities[:, 0])
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    curve = result(F1Curve(1), probabilities, labels)
+    assert np.allclose(curve[0], thresholds[::-1])
+    assert np.allclose(curve[1], f1[:-1][::-1])
+
+
+def test_the_f1_curve_of_several_classes_is_macro_f1_at_every_threshold() -> None:
+    probabilities, labels = labelled()
+    curve = result(F1Curve(CLASSES), probabilities, labels)
+    assert curve[0].tolist() == sorted(set(probabilities.double().flatten().tolist()), reverse=True)
+    for threshold, found in curve.T.tolist():
+        said = probabilities.double() >= threshold
+        expected = f1_score(labels, said, average="macro", zero_division=0)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_best_threshold_reaches_the_curves_highest_f1_with_room_on_both_sides() -> None:
+    probabilities, labels = labelled()
+    curve = result(F1Curve(CLASSES), probabilities, labels)
+    best = best_threshold(curve)
+    assert (probabilities - best).abs().min() > 0.01
+    said = probabilities >= best
+    expected = f1_score(labels, said, average="macro", zero_division=0)
+    assert expected == pytest.approx(float(curve[1].max()))
+    assert float(f1_at(curve, best)) == pytest.approx(expected)
+
+
+def test_of_equally_good_thresholds_the_one_nearest_to_a_half_is_taken() -> None:
+    curve = torch.tensor([[0.9, 0.6, 0.4, 0.1], [0.8, 0.8, 0.2, 0.8]], dtype=torch.float64)
+    assert float(best_threshold(curve)) == pytest.approx(0.5)
+
+
+def test_a_threshold_above_all_probabilities_names_nothing() -> None:
+    curve = result(F1Curve(CLASSES), *labelled())
+    assert float(f1_at(curve, torch.tensor(1.1))) == 0
+
+
+def test_a_fixed_threshold_is_used_in_place_of_the_best() -> None:
+    probabilities, labels = labelled()
+    where, what = Threshold(CLASSES), F1AtThreshold(CLASSES)
+    where.fixed = what.fixed = torch.tensor(0.77)
+    assert float(result(where, probabilities, labels)) == pytest.approx(0.77)
+    expected = f1_score(labels, probabilities >= 0.77, average="macro", zero_division=0)
+    assert float(result(what, probabilities, labels)) == pytest.approx(expected)
+
+
+def test_mistakes_are_the_wrong_answers_of_highest_confidence() -> None:
+    probabilities, targets = answers()
+    rows = result(Mistakes(6), probabilities, targets, torch.arange(400))
+    confidence, predicted = probabilities.max(1)
+    wrong = (predicted != targets).nonzero()[:, 0]
+    best = wrong[confidence[wrong].argsort(descending=True)][:6]
+    assert rows[:, 3].long().tolist() == best.tolist()
+    assert torch.equal(rows[:, 0].float(), confidence[best])
+    assert torch.equal(rows[:, 1:3].long(), torch.stack((targets[best], predicted[best]), 1))
+
+
+def test_wrong_labels_are_the_labels_furthest_from_the_truth() -> None:
+    probabilities = torch.tensor([[0.9, 0.2], [0.6, 0.05], [0.4, 0.7]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    rows = result(WrongLabels(), probabilities, labels, torch.tensor([5, 7, 9]))
+    assert rows[:, 1:].tolist() == [[1, 1, 7]]
+    assert float(rows[0, 0]) == pytest.approx(0.95)
+
+
+def test_sample_numbers_are_exact() -> None:
+    rows = result(Mistakes(), torch.eye(2), torch.tensor([1, 0]), torch.tensor([2**24 + 1, 1]))
+    assert sorted(rows[:, 3].tolist()) == [1, 2**24 + 1]
+
+
 @pytest.mark.parametrize(
     ("make", "inputs"),
     [
@@ -131,6 +245,13 @@ def test_macro_f1_equals_scikit_learns() -> None:
         (CalibrationError, answers()),
         (lambda: AveragePrecision(CLASSES), labelled()),
         (lambda: MacroF1(CLASSES), labelled()),
+        (lambda: MacroF1(CLASSES), answers()),
+        (lambda: Matthews(CLASSES), answers()),
+        (lambda: F1Curve(CLASSES), labelled()),
+        (lambda: Threshold(CLASSES), labelled()),
+        (lambda: F1AtThreshold(CLASSES), labelled()),
+        (lambda: Mistakes(5), (*answers(), torch.arange(400))),
+        (lambda: WrongLabels(5), (*labelled(), torch.arange(300))),
     ],
 )
 def test_processes_merged_equal_one(make: Callable[[], Metric], inputs: tuple[Tensor, ...]) -> None:

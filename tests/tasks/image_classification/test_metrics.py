@@ -36,9 +36,9 @@ def test_mistakes_are_the_wrong_answers_of_highest_confidence() -> None:
     wrong = (predicted != targets).nonzero()[:, 0]
     best = wrong[confidence[wrong].argsort(descending=True)][:6]
     assert rows[:, 3].long().tolist() == best.tolist()
-    assert torch.equal(rows[:, 0], confidence[best])
+    assert torch.equal(rows[:, 0].float(), confidence[best])
     assert torch.equal(rows[:, 1:3].long(), torch.stack((targets[best], predicted[best]), 1))
-    assert torch.equal(rows[:, 4:], images[best].flatten(1))
+    assert torch.equal(rows[:, 4:].float(), images[best].flatten(1))
 
 
 def test_without_mistakes_there_are_no_rows_and_large_pictures_are_shrunk() -> None:
