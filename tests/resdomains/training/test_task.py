@@ -1,3 +1,4 @@
+import copy
 import csv
 import json
 import math
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resdomains.training import (
     BadCheckpoint,
@@ -26,6 +27,8 @@ from resdomains.training import (
     run_facts,
     schema,
 )
+from resdomains.training.batches import Batches, LengthBatches
+from resdomains.training.schema import Split
 from tests.resdomains.training.toy import Clouds, Linear, Side
 
 
@@ -343,3 +346,49 @@ def test_offline_run_holds_the_schema_by_exact_names(tmp_path: Path) -> None:
         assert name in text
     for fact in ("parameters", "merge", "coupling", "memory", "world_size", "commit"):
         assert fact in text
+
+
+class Ragged(Clouds):
+    """Points with lengths of their own, in batches of like length."""
+
+    def batch_sampler(self, split: Split, rank: int, world: int) -> Batches:
+        lengths = torch.arange(len(self.ready_dataset(split))) // 2 + 1  # type: ignore[arg-type]
+        trainer = self.trainer
+        return LengthBatches(
+            lengths,
+            self.batch_size,
+            rank,
+            world,
+            shuffle=split == "train",
+            seed=self.seed,
+            multiple=trainer.accumulate_grad_batches if split == "train" and trainer else 1,
+        )
+
+
+class Gradients(pl.Callback):
+    """Keep each optimizer step's gradient with the samples that it came from."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[list[int], nn.Linear, Tensor]] = []
+        self._samples: list[int] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
+        self._samples += batch[2].tolist()
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        layer = pl_module.backbone.layer
+        self.steps.append((self._samples, copy.deepcopy(layer), layer.weight.grad.clone()))
+        self._samples = []
+
+
+def test_samples_count_alike_whatever_batch_of_an_accumulated_step_they_are_in(
+    tmp_path: Path,
+) -> None:
+    data, seen = Ragged(batch_size=4), Gradients()
+    task, _ = fit(tmp_path, data, accumulate_grad_batches=3, callbacks=[seen], precision="32-true")
+    assert len(seen.steps) == 8
+    assert task.samples_seen == 80
+    for samples, layer, gradient in seen.steps:
+        loss = nn.functional.cross_entropy(layer(data.points[samples]), data.targets[samples])
+        (expected,) = torch.autograd.grad(loss, layer.weight)
+        torch.testing.assert_close(gradient, expected)
