@@ -1,19 +1,23 @@
 """Pictures of what a classifier gets right and wrong, to be read without a caption."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from resdomains.classification.labels import Labels
+from resdomains.classification.metrics import best_threshold, f1_at, precision_recall_f1
 
 _MATRIX_UP_TO = 30
 _PAIRS = 25
 _FEW = 10
-_BLUE, _ORANGE, _GREY = "tab:blue", "tab:orange", "0.55"
+_BLUE, _ORANGE, _GREEN, _GREY = "tab:blue", "tab:orange", "tab:green", "0.55"
+_POINTS = 2000
 
 
 def confusion(counts: Tensor, classes: Sequence[str], title: str) -> Figure:
@@ -176,6 +180,69 @@ def average_precision(scores: Tensor, labels: Labels, title: str) -> Figure:
     return figure
 
 
+def f1_over_threshold(curve: Tensor, threshold: float, what: str, title: str) -> Figure:
+    """Draw F1 over the threshold, and mark the one in use, 0.5, and the best if it is another.
+
+    Args:
+        curve: (2, M): thresholds, falling, and F1, as `F1Curve` computes them.
+        threshold: The one in use.
+        what: What the probability is of, such as a class name.
+        title: What the figure shows.
+    """
+    curve = curve.double().cpu()
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    step = -(-curve.shape[1] // _POINTS)
+    xs, ys = curve[0, ::step].tolist(), curve[1, ::step].tolist()
+    axes.plot([*xs, 0.0], [*ys, float(curve[1, -1])], color=_BLUE, drawstyle="steps-post")
+    best = float(best_threshold(curve))
+    marks = [(threshold, "in use", "o", _ORANGE), (0.5, "one half", "s", _GREY)]
+    if abs(best - threshold) > 1e-6:
+        marks.append((best, "best of this split", "D", _GREEN))
+    for x, name, marker, colour in marks:
+        y = float(f1_at(curve, torch.tensor(x, dtype=torch.float64)))
+        label = f"{name}: threshold {x:.3g}, F1 {y:.3f}"
+        axes.plot(x, y, marker, color=colour, label=label, markersize=7, linestyle="none")
+    axes.set(xlim=(0, 1), ylim=(0, 1.03), ylabel="F1")
+    axes.set_xlabel(f"threshold on the probability of {short(what, 40)}")
+    axes.legend(frameon=False, loc="lower center", fontsize=9)
+    plain(axes)
+    figure.suptitle(f"Where to put the threshold\n{title}", fontsize=11)
+    return figure
+
+
+def per_class(outcomes: Tensor, classes: Sequence[str], title: str) -> Figure:
+    """Draw each class's F1 as a bar, with precision and recall as marks, the best class first.
+
+    Args:
+        outcomes: (3, K) counts of found, named in error and missed, as `Outcomes` computes them.
+        classes: Class names.
+        title: What the figure shows.
+    """
+    precision, recall, f1 = precision_recall_f1(outcomes).tolist()
+    support = (outcomes[0] + outcomes[2]).tolist()
+    order = sorted(range(len(classes)), key=lambda k: -f1[k])
+    shown = order if len(order) <= 2 * _PAIRS else order[:_PAIRS] + order[-_PAIRS:]
+    figure = Figure(figsize=(7.6, 2.0 + 0.3 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(shown))
+    axes.barh(places, [f1[k] for k in shown], color=_BLUE, alpha=0.35, label="F1")
+    axes.plot([precision[k] for k in shown], places, ">", color=_BLUE, label="precision")
+    axes.plot([recall[k] for k in shown], places, "<", color=_ORANGE, label="recall")
+    for y, k in enumerate(shown):
+        said = f"{f1[k]:.2f}  ({support[k]:,})" if support[k] else "no sample has it"
+        axes.text(1.03, y, said, va="center", fontsize=8)
+    axes.set_yticks(places, [short(classes[k], 24) for k in shown], fontsize=9)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.22), xlabel="share; at the right F1 and the number of samples")
+    axes.set_xticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize=9)
+    some = "" if shown == order else f" (the best and the worst {_PAIRS})"
+    figure.suptitle(f"How well each class is told{some}\n{title}", fontsize=11)
+    plain(axes, bars=True)
+    return figure
+
+
 def plain(axes: Axes, bars: bool = False) -> None:
     """Leave only what is read: a light grid and two spines."""
     axes.grid(alpha=0.25, axis="x" if bars else "both")
@@ -184,5 +251,18 @@ def plain(axes: Axes, bars: bool = False) -> None:
 
 
 def short(name: str, longest: int = 16) -> str:
-    """Cut a name that is too long for its place."""
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    """Cut a name that is too long for its place, and make what cannot be drawn a box."""
+    return drawable(name if len(name) <= longest else name[: longest - 1] + "…")
+
+
+def drawable(text: str) -> str:
+    """Make control characters blanks and characters that the font lacks boxes, and keep `$` from being a formula."""
+    known = _glyphs()
+    one_line = "".join(c if c.isprintable() else " " for c in text)
+    return "".join(c if ord(c) in known else "□" for c in one_line).replace("$", r"\$")
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """The characters that matplotlib's own font has; for others it would warn at every drawing."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from resdomains.training import schema
-from resdomains.training.figures import learning_curves, log_figure
+from resdomains.training.figures import learning_curves, log_figure, log_table
 from resdomains.training.schema import Split
 from resdomains.training.task import Task
 
@@ -122,20 +122,24 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 class Pictures(Callback):
-    """Draw the learning curves and the task's figures of the last validation and of the test.
+    """Draw the learning curves, and the task's figures and tables of the last validation and of the test.
 
     Args:
         folder: Where the PNG files go.
+        tables: Where the CSV files go.
         curves_from: The run's `metrics.csv`.
     """
 
-    def __init__(self, folder: Path, curves_from: Path) -> None:
+    def __init__(self, folder: Path, tables: Path, curves_from: Path) -> None:
         self.folder = folder
+        self.tables = tables
         self.curves_from = curves_from
 
     def _draw(self, trainer: Trainer, task: Task, split: Split) -> None:
         if not trainer.is_global_zero or split not in task.results:
             return
+        for name, rows in task.tables(split, task.results[split]).items():
+            log_table(trainer.loggers, rows, self.tables / f"{split}_{name}.csv")
         for name, figure in task.figures(split, task.results[split]).items():
             log_figure(trainer.loggers, figure, self.folder / f"{split}_{name}.png")
 

@@ -113,6 +113,10 @@ class DataModule(LightningDataModule, ABC):
         """Change a batch on the device that computes: augmentation lives here."""
         return batch
 
+    def describe(self, split: Split, index: int) -> dict[str, Any]:
+        """Return what a person should see of a sample in a table: plain values, such as where it stands."""
+        return {}
+
     def sample_weights(self) -> Tensor | None:
         """Return (N,) weights to draw training samples by, or None to shuffle."""
         return None

@@ -1,9 +1,9 @@
-"""Figures that every run has, and how a figure reaches the run folder and W&B."""
+"""Figures that every run has, and how figures and tables reach the run folder and W&B."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
@@ -75,3 +75,21 @@ def log_figure(loggers: Iterable[Logger], figure: "Figure", path: Path) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(key=f"media/{path.stem}", images=[str(path)])
+
+
+def log_table(loggers: Iterable[Logger], rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Save rows of the same keys as CSV and send them to W&B as `tables/<name>`; no rows, no table."""
+    if not rows:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_table(
+                key=f"tables/{path.stem}",
+                columns=list(rows[0]),
+                data=[list(row.values()) for row in rows],
+            )

@@ -117,6 +117,11 @@ class Run:
         return self.folder / "pictures"
 
     @property
+    def tables(self) -> Path:
+        """Folder of the tables, as CSV."""
+        return self.folder / "tables"
+
+    @property
     def metrics(self) -> Path:
         """Table of everything that was logged."""
         return self.folder / "metrics.csv"
@@ -176,7 +181,7 @@ class Run:
             RunProgress(),
             Checkpoints(self.checkpoints, validated),
             SaveOnInterrupt(self.last_checkpoint),
-            Pictures(self.pictures, self.metrics),
+            Pictures(self.pictures, self.tables, self.metrics),
         ]
 
     @rank_zero_only

@@ -133,6 +133,17 @@ class Task(LightningModule, ABC):
         """Return pictures of a split's results, by file name without suffix."""
         return {}
 
+    def tables(
+        self, split: Split, results: Mapping[str, Tensor]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return tables of a split's results, by file name without suffix: plain rows of the same keys."""
+        return {}
+
+    def describe(self, split: Split, index: int) -> dict[str, Any]:
+        """Return what the data say of a sample, for tables and figures; nothing outside a run."""
+        data = getattr(self._trainer, "datamodule", None)
+        return {} if data is None else cast(dict[str, Any], data.describe(split, index))
+
     def metrics_of(self, split: Split) -> dict[str, Metric]:
         """Return the metrics of an evaluated split."""
         return dict(
