@@ -19,8 +19,11 @@ class AddedPositions(nn.Module):
     """The contract: a vector of ``width`` numbers for each position; stems add them.
 
     A stem takes a factory ``Callable[[int, int], AddedPositions]`` of ``width`` and ``length``, the
-    number of positions that it promises.
+    number of positions that it promises. The attribute ``length`` is the most that there may be;
+    None: any number.
     """
+
+    length: int | None = None
 
     def forward(self, x: Tensor, places: Tensor, size: int) -> Tensor:
         """``x`` plus the vectors of ``places`` ``(T,)`` or ``(N,)``, which lie below ``size``.
@@ -46,6 +49,8 @@ class LearnedPositions(AddedPositions):
     The table has ``offset`` rows more, which come first and are never read: RoBERTa's begins with
     ``padding_idx + 1`` such rows (Liu et al. 2019).
     """
+
+    length: int
 
     def __init__(self, width: int, length: int, offset: int = 0) -> None:
         super().__init__()

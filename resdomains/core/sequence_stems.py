@@ -19,9 +19,13 @@ from resdomains.core.positions import AddedPositions, LearnedPositions, NoPositi
 
 
 class SequenceStem(nn.Module):
-    """The contract: maps the input to sequences; ``stride`` divides the number of positions."""
+    """The contract: maps the input to sequences; ``stride`` divides the number of positions.
+
+    ``length`` is the most positions that an input may have; None: any number.
+    """
 
     stride: int = 1
+    length: int | None = None
 
     def read(self, x: Tensor) -> Tensor:
         """A network's input, if the stem can read it; positions on the last axis.
@@ -61,6 +65,7 @@ class TokenStem(SequenceStem):
         self.tokens = _Table(place.in_channels, place.out_channels, "token ids", "in_channels")
         self.types = _Table(types, place.out_channels, "token types", "types") if types else None
         self.positions = positions(place.out_channels, length)
+        self.length = self.positions.length
 
     def read(self, x: Tensor) -> Tensor:
         """Ids ``(B, T)`` or ``(B, 2, T)``, as they are.
@@ -117,6 +122,8 @@ class SubsamplingStem(SequenceStem):
         self.act2 = place.activation()
         self.project = Linear(width * -(-self.bands // 4), width)
         self.positions = positions(width, length)
+        if self.positions.length is not None:
+            self.length = self.positions.length * self.stride
 
     def read(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[1] != self.bands:

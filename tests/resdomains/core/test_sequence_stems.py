@@ -9,11 +9,13 @@ from torch import Tensor
 from resdomains.core import (
     GELU,
     LayerNorm,
+    LearnedPositions,
     PatchStem,
     Place,
     ReLU,
     ResidualEncoder,
     SequenceStem,
+    SinusoidalPositions,
     SubsamplingStem,
     TokenStem,
     Valid,
@@ -161,3 +163,18 @@ def test_lengths_of_images_are_refused() -> None:
 def test_wrong_arguments_are_named(stem: Callable[[Place], SequenceStem], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         stem(Place(3, 8, LayerNorm, GELU))
+
+
+def test_a_stem_says_how_long_inputs_may_be() -> None:
+    stem = TokenStem(place(10), length=8)
+    assert stem.length == 8
+    stem(torch.zeros(1, 8, dtype=torch.long), None)
+    with pytest.raises(ValueError, match="at most 8 positions"):
+        stem(torch.zeros(1, 9, dtype=torch.long), None)
+    assert TokenStem(place(10), length=8, positions=SinusoidalPositions).length is None
+    frames = SubsamplingStem(place(4), length=3, positions=LearnedPositions)
+    assert frames.length == 12
+    frames(torch.randn(1, 4, 12), None)
+    with pytest.raises(ValueError, match="at most 3 positions"):
+        frames(torch.randn(1, 4, 13), None)
+    assert SubsamplingStem(place(4)).length is None
