@@ -13,8 +13,8 @@ _MARKS = (
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # charset-normalizer takes seconds for some megabytes; lines of pure ASCII tell it nothing.
 _LOOKED_AT = 200_000
-# What Western European texts use of cp1252 beyond ASCII: the letters but for eth and thorn, ligatures, and signs (quotes,
-# dashes, dots, currencies).
+# What Western European texts use of cp1252 beyond ASCII: the letters but for eth and thorn, ligatures, and signs
+# (quotes, dashes, dots, currencies).
 _WESTERN = frozenset(range(0xC0, 0x100)) - frozenset(b"\xd0\xd7\xde\xf0\xf7\xfe") | frozenset(
     b"\x80\x82\x84\x85\x8c\x91\x92\x93\x94\x95\x96\x97\x9c\xa0\xa1\xa3\xa5\xa7\xa9\xab\xad\xae\xb0\xb4\xb7\xbb\xbf"
 )

@@ -41,12 +41,14 @@ class Reading:
         quoting: `standard` takes double quotes off, `none` leaves them in the text.
         header: Whether the first record names the columns.
         encoding: Of the characters; also for JSON.
+        names: Columns that are meant to be there, by which a header is known.
     """
 
     delimiter: str | None = None
     quoting: Literal["auto", "standard", "none"] = "auto"
     header: bool | Literal["auto"] = "auto"
     encoding: str | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.quoting not in ("auto", "standard", "none"):
@@ -182,7 +184,8 @@ def _delimited(text: str, name: str, suffix: str, reading: Reading, single: bool
         raise ValueError(f"{name}:{line}: {reason}")
     header = reading.header
     if header == "auto":
-        header = has_header([values for _, values in found[:1000]], KNOWN)
+        known = KNOWN.union(given.casefold() for given in reading.names)
+        header = has_header([values for _, values in found[:1000]], known)
     if header:
         (line, names), *found = found
         width = len(names)
@@ -202,6 +205,9 @@ def _delimited(text: str, name: str, suffix: str, reading: Reading, single: bool
                 f"{'; a value that holds the delimiter must be quoted' * (more and dialect.quoted)}"
             )
     rows = [(line, values) for line, values in found if len(values) == width]
+    if not rows:
+        line = min(bad)
+        raise ValueError(f"{name}: no line is a row of the table; line {line}: {bad[line]}")
     return DelimitedTable(
         name=name,
         columns=columns,
@@ -215,6 +221,7 @@ def _delimited(text: str, name: str, suffix: str, reading: Reading, single: bool
             quoting="standard" if dialect.quoted else reading.quoting,
             header=bool(header),
             encoding=reading.encoding,
+            names=reading.names,
         ),
     )
 
@@ -437,7 +444,8 @@ def read_for_prediction(path: str | Path, spec: TextSpec) -> Iterator[Item | Bad
         ValueError: If the file cannot be read at all.
     """
     path = Path(path)
-    table = read_table(path, path.name, Reading(), single=True)
+    names = tuple(name for name in (spec.text_column, spec.pair_column) if name is not None)
+    table = read_table(path, path.name, Reading(names=names), single=True)
     text, pair = _columns_to_predict(table, spec)
     texts = table.values(text)
     pairs = table.values(pair) if pair is not None else [None] * len(texts)
