@@ -74,6 +74,17 @@ class TanhPooler(Pooler):
         return torch.tanh(self.linear(self.dropout(x)))
 
 
+class ReluPooler(Pooler):
+    """``max(W x + bias, 0)`` (DistilBERT's classifier)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.linear(x))
+
+
 class FirstTokenHead(Head):
     """Reads the first position of the deepest map ``(B, C, T)``: the classifiers of BERT and ViT.
 

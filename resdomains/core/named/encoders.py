@@ -43,24 +43,107 @@ class EncoderOptions(TypedDict, total=False):
 _LIVE = partial(Add, zero_init=False)  # none of them was published with branches that start at zero
 
 
-def bert_base(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
-    """BERT-base (Devlin et al. 2019), uncased: 12 layers, 768 wide, 12 heads."""
-    return ResidualEncoder(12, 768, dropout=dropout, **(_bert(12, dropout) | options))
+def bert(
+    layers: int = 12,
+    width: int = 768,
+    heads: int = 12,
+    length: int = 512,
+    types: int = 2,
+    expansion: float = 4.0,
+    dropout: float = 0.1,
+    **options: Unpack[EncoderOptions],
+) -> ResidualEncoder:
+    """BERT of any size (Devlin et al. 2019): token types, norm after the sum, exact GELU.
+
+    ``length`` is the number of positions, ``types`` of token types; the inner layers are
+    ``expansion`` times as wide. The vocabulary, ``in_channels``, is that of the uncased models.
+    """
+    parts: EncoderOptions = {
+        "in_channels": 30522,
+        "stem": partial(TokenStem, length=length, types=types),
+        "layer": (
+            partial(SelfAttention, heads=heads, dropout=dropout, attention_dropout=dropout),
+            partial(FeedForward, expansion=expansion, dropout=dropout),
+        ),
+        "norm_position": PostNorm(),
+        "merge": _LIVE,
+        "norm": partial(LayerNorm, eps=1e-12),
+    }
+    return ResidualEncoder(layers, width, dropout=dropout, **(parts | options))
+
+
+def bert_tiny(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """BERT-tiny (Turc et al. 2019), uncased: 2 layers, 128 wide, 2 heads."""
+    return bert(2, 128, 2, dropout=dropout, **options)
+
+
+def bert_mini(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """BERT-mini (Turc et al. 2019), uncased: 4 layers, 256 wide, 4 heads."""
+    return bert(4, 256, 4, dropout=dropout, **options)
 
 
 def bert_small(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
     """BERT-small (Turc et al. 2019), uncased: 4 layers, 512 wide, 8 heads."""
-    return ResidualEncoder(4, 512, dropout=dropout, **(_bert(8, dropout) | options))
+    return bert(4, 512, 8, dropout=dropout, **options)
+
+
+def bert_medium(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """BERT-medium (Turc et al. 2019), uncased: 8 layers, 512 wide, 8 heads."""
+    return bert(8, 512, 8, dropout=dropout, **options)
+
+
+def bert_base(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """BERT-base (Devlin et al. 2019), uncased: 12 layers, 768 wide, 12 heads."""
+    return bert(12, 768, 12, dropout=dropout, **options)
+
+
+def bert_large(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """BERT-large (Devlin et al. 2019), uncased: 24 layers, 1024 wide, 16 heads."""
+    return bert(24, 1024, 16, dropout=dropout, **options)
+
+
+def roberta(
+    layers: int = 12,
+    width: int = 768,
+    heads: int = 12,
+    length: int = 512,
+    expansion: float = 4.0,
+    dropout: float = 0.1,
+    **options: Unpack[EncoderOptions],
+) -> ResidualEncoder:
+    """RoBERTa of any size (Liu et al. 2019): BERT with positions from 2, one token type, eps 1e-5.
+
+    Arguments as of ``bert``; ``length`` counts the positions of texts, 512 where RoBERTa's table
+    has 514 rows. CamemBERT and XLM-RoBERTa have other vocabularies.
+    """
+    parts: EncoderOptions = {
+        "in_channels": 50265,
+        "stem": partial(
+            TokenStem, length=length, types=1, positions=partial(LearnedPositions, offset=2)
+        ),
+        "norm": partial(LayerNorm, eps=1e-5),
+    }
+    return bert(layers, width, heads, expansion=expansion, dropout=dropout, **(parts | options))
 
 
 def roberta_base(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
-    """RoBERTa-base (Liu et al. 2019): BERT-base with another vocabulary and positions from 2."""
-    parts: EncoderOptions = {
-        "in_channels": 50265,
-        "stem": partial(TokenStem, types=1, positions=partial(LearnedPositions, offset=2)),
-        "norm": partial(LayerNorm, eps=1e-5),
-    }
-    return ResidualEncoder(12, 768, dropout=dropout, **(_bert(12, dropout) | parts | options))
+    """RoBERTa-base (Liu et al. 2019): 12 layers, 768 wide, 12 heads."""
+    return roberta(12, 768, 12, dropout=dropout, **options)
+
+
+def roberta_large(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """RoBERTa-large (Liu et al. 2019): 24 layers, 1024 wide, 16 heads."""
+    return roberta(24, 1024, 16, dropout=dropout, **options)
+
+
+def distilroberta_base(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """DistilRoBERTa-base (Sanh et al. 2019): half the layers of RoBERTa-base."""
+    return roberta(6, 768, 12, dropout=dropout, **options)
+
+
+def distilbert_base(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
+    """DistilBERT-base (Sanh et al. 2019), uncased: half of BERT-base's layers, no token types."""
+    return bert(6, 768, 12, types=0, dropout=dropout, **options)
 
 
 def conformer_small(dropout: float = 0.1, **options: Unpack[EncoderOptions]) -> ResidualEncoder:
@@ -99,17 +182,3 @@ def vit_tiny(dropout: float = 0.0, **options: Unpack[EncoderOptions]) -> Residua
         "merge": _LIVE,
     }
     return ResidualEncoder(12, 192, dropout=dropout, **(parts | options))
-
-
-def _bert(heads: int, dropout: float) -> EncoderOptions:
-    return {
-        "in_channels": 30522,
-        "stem": partial(TokenStem, types=2),
-        "layer": (
-            partial(SelfAttention, heads=heads, dropout=dropout, attention_dropout=dropout),
-            partial(FeedForward, dropout=dropout),
-        ),
-        "norm_position": PostNorm(),
-        "merge": _LIVE,
-        "norm": partial(LayerNorm, eps=1e-12),
-    }

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from resdomains.core import Features, FirstTokenHead, PooledHead, TanhPooler, Valid
+from resdomains.core import Features, FirstTokenHead, PooledHead, ReluPooler, TanhPooler, Valid
 
 
 def test_logits_read_the_mean_of_the_deepest_map() -> None:
@@ -44,11 +44,12 @@ def test_the_first_token_is_read_and_pooled() -> None:
     head = FirstTokenHead(4, 3)
     expected = sequences[:, :, 0] @ head.linear.weight.T + head.linear.bias
     torch.testing.assert_close(head(features), expected)
-    pooled = FirstTokenHead(4, 3, pooler=TanhPooler)
-    weight, bias = (pooled.get_parameter(f"pooler.linear.{n}") for n in ("weight", "bias"))
-    torch.testing.assert_close(
-        pooled.embed(features), torch.tanh(sequences[:, :, 0] @ weight.T + bias)
-    )
+    for pooler, function in ((TanhPooler, torch.tanh), (ReluPooler, torch.relu)):
+        pooled = FirstTokenHead(4, 3, pooler=pooler)
+        weight, bias = (pooled.get_parameter(f"pooler.linear.{n}") for n in ("weight", "bias"))
+        torch.testing.assert_close(
+            pooled.embed(features), function(sequences[:, :, 0] @ weight.T + bias)
+        )
 
 
 def test_images_have_no_first_token() -> None:

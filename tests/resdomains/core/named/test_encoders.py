@@ -37,9 +37,17 @@ def size(network: torch.nn.Module) -> int:
         # transformers' bert-base-uncased and roberta-base: 109,482,240 and 124,645,632 with poolers
         # of 768 x 769, which are our head's.
         ("bert_base", 109_482_240 - 768 * 769),
+        ("bert_large", 335_141_888 - 1024 * 1025),
         ("roberta_base", 124_645_632 - 768 * 769),
-        # Turc et al. 2019, table 1: 28.8 M; transformers' bert_uncased_L-4_H-512_A-8 with its pooler.
+        ("roberta_large", 355_359_744 - 1024 * 1025),
+        ("distilroberta_base", 82_118_400 - 768 * 769),
+        ("distilbert_base", 66_362_880),
+        # Turc et al. 2019, table 1: 4.4, 11.3, 29.1 and 41.7 M; here as transformers counts them,
+        # with their poolers.
+        ("bert_tiny", 4_385_920 - 128 * 129),
+        ("bert_mini", 11_170_560 - 256 * 257),
         ("bert_small", 28_763_648 - 512 * 513),
+        ("bert_medium", 41_373_184 - 512 * 513),
         ("vit_tiny", 5_717_416 - 192 * 1000 - 1000),  # timm, with its classifier
         # Gulati et al. 2020 count 10.3 M with the decoder. Written out: 16 layers, and the stem.
         (
@@ -87,7 +95,9 @@ def test_dropout_is_one_number(name: str) -> None:
             assert found <= {0.0, dropout}
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "vit_tiny"])
+@pytest.mark.parametrize(
+    "name", [name for name in names() if name != "vit_tiny" and "large" not in name]
+)
 def test_an_item_alone_is_the_item_in_a_batch(name: str) -> None:
     torch.manual_seed(0)
     speech = name == "conformer_small"
@@ -104,6 +114,34 @@ def test_an_item_alone_is_the_item_in_a_batch(name: str) -> None:
             assert int(valid.lengths[number]) == alone.shape[1]
             error = (together.maps[0][number, :, : alone.shape[1]] - alone).abs().max()
             assert error / alone.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("bert", "BertModel", {}),
+        ("roberta", "RobertaModel", {"type_vocab_size": 1, "max_position_embeddings": 130}),
+    ],
+)
+def test_any_size_is_that_of_transformers(name: str, kind: str, options: dict[str, int]) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"max_position_embeddings": 128} | options
+    config = transformers.AutoConfig.for_model(
+        name,
+        hidden_size=96,
+        num_hidden_layers=5,
+        num_attention_heads=6,
+        intermediate_size=144,
+        vocab_size=70,
+        **sizes,
+    )
+    with torch.device("meta"):
+        theirs = getattr(transformers, kind)(config, add_pooling_layer=False)
+        ours = build(name, layers=5, width=96, heads=6, length=128, expansion=1.5, in_channels=70)
+    assert size(ours) == size(theirs)
+    attention = next(ours.blocks())[1].branch
+    assert isinstance(attention, core.SelfAttention)
+    assert attention.heads == 6
 
 
 @pytest.mark.parametrize(("name", "depth"), [("bert_base", 12), ("conformer_small", 16)])
