@@ -24,7 +24,7 @@ COMMANDS = {
     "fit": Command("fit", "train, then test the best checkpoint"),
     "validate": Command("evaluate", "evaluate a checkpoint on the validation split"),
     "test": Command("evaluate", "evaluate a checkpoint on the test split"),
-    "predict": Command("predict", "apply a checkpoint to files or folders"),
+    "predict": Command("predict", "apply a checkpoint to files, folders or texts"),
     "probe": Command("probe", "measure what each residual block of a checkpoint does"),
     "lr-find": Command("lr_find", "try rising learning rates and suggest one"),
     "configs": Command("listing", "list the shipped configs"),

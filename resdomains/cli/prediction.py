@@ -1,9 +1,10 @@
-"""Apply a checkpoint to files and show one record an item, whatever the domain."""
+"""Apply a checkpoint to what a command line names and show one record an item, whatever the domain."""
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from resdomains.core import fold
 from resdomains.training import BadCheckpoint, BadSample, Task, load_task
 from resdomains.training.precision import choose_precision
 
+_WINDOW = 50  # batches
+_LONGEST = 60  # characters of a text in a table
+
+Answer = tuple[dict[str, Any], Any]
+"""An item's record and its features, if they are asked for."""
+
 
 def predict(arguments: Arguments) -> int:
     """Predict what a command line names; 1 if a bad sample was skipped and nothing is left.
@@ -29,41 +36,37 @@ def predict(arguments: Arguments) -> int:
         CliError: If the checkpoint or a file cannot be used.
     """
     quiet()
-    paths = [Path(name) for name in arguments.files]
-    for path in paths:
-        if not path.exists():
-            raise CliError(f"{path}: no such file or folder")
     output = arguments.options.get("output")
     if output is not None and not Path(output).absolute().parent.is_dir():
         raise CliError(f"--output {output}: its folder does not exist")
     task = _load(arguments)
     embed = _embedder(task, arguments)
     skip = arguments.choice("bad_samples", "refuse", ("refuse", "skip")) == "skip"
-    records: list[dict[str, Any]] = []
-    features: list[np.ndarray[Any, Any]] = []
+    size = arguments.number("batch_size", 32)
     bad: list[BadSample] = []
+    answers: list[Answer] = []
+    items = _readable(task.read(arguments.files), skip, bad)
     with torch.inference_mode(), _precision(task, arguments):
-        for items in _batches(task, paths, arguments.number("batch_size", 32), skip, bad):
-            batch = task.transfer_batch_to_device(task.collate(items), task.device, 0)
-            records += task.predict(batch)
-            if embed is not None:
-                features.append(embed(batch).float().cpu().numpy())
+        for window in _windows(task, items, size):
+            answers += _answers(task, embed, window, size)
     for sample in bad:
         complain(f"skipped {sample}")
-    if not records:
+    if not answers:
         complain("nothing to predict: no sample could be read")
         return FAILED
     top = arguments.number("top", 5)
-    records = [{k: v[:top] if k == "top" else v for k, v in record.items()} for record in records]
+    records = [
+        {k: v[:top] if k == "top" else v for k, v in record.items()} for record, _ in answers
+    ]
     text = render(records, arguments.choice("format", "table", ("table", "json", "csv")))
     if output is None:
         print(text)
     else:
         Path(output).write_text(text + "\n", encoding="utf-8")
-    if features:
+    if embed is not None:
         sources = np.array([record["source"] for record in records])
         with Path(arguments.options["embeddings"]).open("wb") as file:
-            np.savez(file, source=sources, embedding=np.concatenate(features))
+            np.savez(file, source=sources, embedding=np.stack([vector for _, vector in answers]))
     return 0
 
 
@@ -103,23 +106,42 @@ def _embedder(task: Task, arguments: Arguments) -> Any:
     return embed
 
 
-def _batches(
-    task: Task, paths: Sequence[Path], size: int, skip: bool, bad: list[BadSample]
-) -> Iterator[list[Any]]:
-    """Group what the task reads; bad samples are collected, or refused with their name."""
-    items: list[Any] = []
-    for item in task.read([str(path) for path in paths]):
-        if isinstance(item, BadSample):
-            if not skip:
-                raise CliError(f"{item} (--bad_samples skip leaves such files out)") from item
-            bad.append(item)
-            continue
-        items.append(item)
-        if len(items) == size:
-            yield items
-            items = []
-    if items:
-        yield items
+def _readable(found: Iterable[Any], skip: bool, bad: list[BadSample]) -> Iterator[Any]:
+    """What could be read; bad samples are collected, or refused with their name."""
+    try:
+        for item in found:
+            if isinstance(item, BadSample):
+                if not skip:
+                    raise CliError(f"{item} (--bad_samples skip leaves such samples out)") from item
+                bad.append(item)
+            else:
+                yield item
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise CliError(f"{error.filename}: {error.strerror}") from error
+
+
+def _windows(task: Task, items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Items that are held at once: a batch of them, or many batches where items differ in size."""
+    while window := list(islice(items, size)):
+        if task.size(window[0]) is not None:
+            window += islice(items, (_WINDOW - 1) * size)
+        yield window
+
+
+def _answers(task: Task, embed: Any, window: Sequence[Any], size: int) -> list[Answer]:
+    """Answer a window in order; items of like size share a batch, so that padding costs little."""
+    order = sorted(range(len(window)), key=lambda place: task.size(window[place]) or 0)
+    found: dict[int, Answer] = {}
+    for begin in range(0, len(order), size):
+        places = order[begin : begin + size]
+        collated = task.collate([window[place] for place in places])
+        batch = task.transfer_batch_to_device(collated, task.device, 0)
+        records = task.predict(batch)
+        features = [None] * len(records) if embed is None else embed(batch).float().cpu().numpy()
+        found.update(zip(places, zip(records, features, strict=True), strict=True))
+    return [found[place] for place in range(len(window))]
 
 
 def render(records: Sequence[Mapping[str, Any]], shape: str) -> str:
@@ -128,7 +150,7 @@ def render(records: Sequence[Mapping[str, Any]], shape: str) -> str:
         return "\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     names = list(dict.fromkeys(name for record in records for name in record))
     if shape == "table":
-        rows = [tuple(_cell(record.get(name)) for name in names) for record in records]
+        rows = [tuple(_in_table(name, record.get(name)) for name in names) for record in records]
         return table(names, rows)
     flat = [dict(_flat(record)) for record in records]
     columns = list(dict.fromkeys(name for record in flat for name in record))
@@ -143,6 +165,14 @@ def _is_ranking(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(v, list | tuple) and len(v) == 2 for v in value
     )
+
+
+def _in_table(name: str, value: Any) -> str:
+    """A cell of one line; what a text says is cut, where it stands is not."""
+    if not isinstance(value, str) or name == "source":
+        return _cell(value)
+    line = " ".join(value[: 4 * _LONGEST].split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 def _cell(value: Any) -> str:

@@ -116,6 +116,13 @@ class Task(LightningModule, ABC):
         can refuse or skip it.
         """
 
+    def size(self, item: Any) -> int | None:
+        """Return how much an item of `read` costs, such as its length: prediction batches those of like size.
+
+        None where all items cost alike.
+        """
+        return None
+
     @abstractmethod
     def collate(self, items: Sequence[Any]) -> Any:
         """Make a batch for `predict` of the items that `read` yields."""

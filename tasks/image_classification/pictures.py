@@ -89,7 +89,7 @@ def read_picture(path: str | Path, channels: int) -> Tensor:
     except BadSample:
         raise
     except FileNotFoundError as error:
-        raise BadSample(str(path), "no such file") from error
+        raise BadSample(str(path), "no such file or folder") from error
     except IsADirectoryError as error:
         raise BadSample(str(path), "a folder, not a picture") from error
     except UnidentifiedImageError as error:

@@ -1,12 +1,14 @@
-"""`resdomains predict`: apply a checkpoint to files; needs neither config nor data set."""
+"""`resdomains predict`: apply a checkpoint to files or texts; needs neither config nor data set."""
 
 from resdomains.cli.arguments import split
 from resdomains.cli.errors import CliError
 
 HELP = """\
-usage: resdomains predict --ckpt_path FILE PATHS... [options]
+usage: resdomains predict --ckpt_path FILE INPUTS... [options]
 
-Apply a checkpoint to files, or to all files of folders that the task can read.
+Apply a checkpoint to files, or to all files of folders that the task can read. Text classification takes tables
+(CSV, TSV, JSON lines, Parquet, a text a line), the texts themselves in quotes, and - for standard input, a text a
+line; pairs of texts are JSON lists of two.
 
   --ckpt_path FILE      the checkpoint; it is all that is needed
   --format FORMAT       table, json (a line an item) or csv
@@ -14,7 +16,8 @@ Apply a checkpoint to files, or to all files of folders that the task can read.
   --top N               how many of the ranked results to show (5)
   --embeddings FILE     also write the features before the head: a .npz with source, embedding
   --batch_size N        items at once (32)
-  --bad_samples WHAT    refuse (stop at the first file that cannot be read) or skip
+  --bad_samples WHAT    refuse (stop at the first sample that cannot be read) or skip
+  --                    what follows are inputs, even if they begin with --
   --accelerator NAME    auto, cpu or cuda
   --precision NAME      auto (as in validation: bf16 where the device is fast at it), bf16 or 32
   --plugin MODULE       import a module of yours that the checkpoint's task needs
@@ -22,7 +25,9 @@ Apply a checkpoint to files, or to all files of folders that the task can read.
 
 examples:
   resdomains predict --ckpt_path runs/.../checkpoints/best.ckpt photo.jpg folder/
-  resdomains predict --ckpt_path best.ckpt folder/ --format csv --output labels.csv"""
+  resdomains predict --ckpt_path best.ckpt folder/ --format csv --output labels.csv
+  resdomains predict --ckpt_path best.ckpt "a text" "another" reviews.csv --format json
+  cut -f 2 log.tsv | resdomains predict --ckpt_path best.ckpt -"""
 
 OPTIONS = (
     "ckpt_path",
@@ -47,7 +52,9 @@ def run(name: str, tokens: list[str]) -> int:
     if "ckpt_path" not in arguments.options:
         raise CliError("`resdomains predict` needs --ckpt_path FILE")
     if not arguments.files:
-        raise CliError("`resdomains predict` needs files or folders to predict")
+        raise CliError(
+            "`resdomains predict` needs files or folders to predict, or texts if its task reads them"
+        )
     arguments.choice("format", "table", ("table", "json", "csv"))
     arguments.choice("bad_samples", "refuse", ("refuse", "skip"))
     arguments.choice("accelerator", "auto", ("auto", "cpu", "cuda"))

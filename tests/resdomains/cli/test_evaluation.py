@@ -1,5 +1,7 @@
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +112,45 @@ def test_bad_samples_are_refused_by_name_or_skipped(cli: Run, best: str, points:
     assert "nothing to predict" in errors
 
 
+def test_a_file_that_is_not_there_is_refused_by_name(cli: Run, best: str) -> None:
+    status, out, errors = predict(cli, best, "gone.txt")
+    assert (status, out, errors) == (2, "", "error: gone.txt: No such file or directory\n")
+
+
+def test_items_of_like_size_share_a_batch_and_come_back_in_order(
+    cli: Run, best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [3, 1, 2, 3, 1, 2, 1]
+    for number, size in enumerate(sizes):
+        Path(f"{number}.txt").write_text(f"{number} -{number}" + " " * size)
+    files = [f"{number}.txt" for number in range(len(sizes))]
+    file = ("--format", "json", "--embeddings", "e.npz", "--batch_size", "3")
+    expected = [json.loads(line) for line in predict(cli, best, *files, *file)[1].splitlines()]
+    with np.load("e.npz") as saved:
+        features = saved["embedding"]
+    seen: list[list[int]] = []
+    task = sys.modules["tiny_domain"].Tiny
+    collate = task.collate
+
+    def size(self: Any, item: Any) -> int:
+        return len(Path(item["source"]).read_text())
+
+    def watched(self: Any, items: Any) -> Any:
+        seen.append([size(self, item) for item in items])
+        return collate(self, items)
+
+    monkeypatch.setattr(task, "collate", watched)
+    monkeypatch.setattr(task, "size", size)
+    found = [json.loads(line) for line in predict(cli, best, *files, *file)[1].splitlines()]
+    assert seen == [[5, 5, 5], [6, 6, 7], [7]]
+    assert [r["source"] for r in found] == files
+    for one, other in zip(found, expected, strict=True):
+        assert one["probability"] == pytest.approx(other["probability"])
+    with np.load("e.npz") as saved:
+        assert np.allclose(saved["embedding"], features)
+        assert list(saved["source"]) == files
+
+
 def test_embeddings_are_the_features_before_the_head(cli: Run, best: str, points: Path) -> None:
     file = str(points / "a.txt")
     assert (
@@ -125,8 +166,7 @@ def test_embeddings_are_the_features_before_the_head(cli: Run, best: str, points
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("gone.png",), "gone.png: no such file or folder"),
-        ((), "needs files or folders"),
+        ((), "needs files or folders to predict, or texts"),
         (
             ("tiny.yaml", "--output", "no/where.csv"),
             "--output no/where.csv: its folder does not exist",

@@ -190,7 +190,7 @@ def test_reading_goes_on_after_a_bad_file_and_names_it(tmp_path: Path) -> None:
         str(first),
         "not a picture in a format that is read",
         "a folder without pictures",
-        "no such file",
+        "no such file or folder",
         str(last),
     ]
 
