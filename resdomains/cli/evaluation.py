@@ -18,6 +18,7 @@ from resdomains.cli.fitting import (
     print_or_explain,
 )
 from resdomains.cli.quiet import quiet
+from resdomains.cli.resume import check_spec
 from resdomains.training import Task, schema
 
 
@@ -34,10 +35,10 @@ def evaluate(arguments: Arguments, split: Literal["val", "test"], shape: str) ->
     assert session.ckpt_path is not None
     checkpoint = checkpoint_at(session.ckpt_path)
     seed_everything(session.seed, workers=True, verbose=False)
-    data = session.data()
+    spec = checkpoint["resdomains"]["spec"]
+    data = session.data(spec)
     if not data.has(split):
         raise CliError(f"data: {session.data_name} has no {split} split")
-    spec = checkpoint["resdomains"]["spec"]
     check_spec(spec, data.spec)
     task = session.task(spec)
     load_weights(task, checkpoint, session.ckpt_path)
@@ -63,33 +64,6 @@ def load_weights(task: Task, checkpoint: dict[str, object], path: str) -> None:
             f"--ckpt_path {path}: its weights do not fit {type(task).__name__} as configured:"
             f" {lines[1].strip() if len(lines) > 1 else lines[0]}"
         ) from error
-
-
-def check_spec(trained: dict[str, object], now: dict[str, object]) -> None:
-    """Check that the data speak the checkpoint's language.
-
-    Raises:
-        CliError: If their classes are others.
-    """
-    for name in sorted(set(trained) & set(now)):
-        if name in ("classes", "class_names", "labels", "vocabulary") and list_of(
-            trained[name]
-        ) != list_of(now[name]):
-            raise CliError(
-                f"data: {name} differ from those that the checkpoint was trained with:"
-                f" {shorten(now[name])}, trained with {shorten(trained[name])}"
-            )
-
-
-def list_of(value: object) -> object:
-    """Sequences compare by their items, whatever their kind."""
-    return list(value) if isinstance(value, list | tuple) else value
-
-
-def shorten(value: object) -> str:
-    """A value in at most 80 characters."""
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @rank_zero_only

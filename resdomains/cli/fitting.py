@@ -27,7 +27,7 @@ from resdomains.cli.explain import explain_key
 from resdomains.cli.interruption import StopBetweenSteps
 from resdomains.cli.main import complain, unexpected
 from resdomains.cli.quiet import quiet
-from resdomains.cli.resume import ApplyOptimization, changed_keys
+from resdomains.cli.resume import ApplyOptimization, changed_keys, check_spec
 from resdomains.cli.session import Session
 from resdomains.core import compile_blocks
 from resdomains.training import (
@@ -180,8 +180,13 @@ class _Fit:
     def __init__(self, session: Session) -> None:
         self.session = session
         seed_everything(session.seed, workers=True, verbose=False)
-        self.changed = self._changed()
+        path = session.ckpt_path
+        # What the checkpoint says of itself: its recipe and its data's description.
+        before = None if path is None else checkpoint_at(path)["resdomains"]
+        self.changed = self._changed(before)
         self.data: DataModule = session.data()
+        if before is not None:
+            check_spec(before["spec"], self.data.spec)
         self.task: Task = session.task(self.data.spec)
         if session.full["compile"]:
             compile_blocks(self.task.backbone)
@@ -205,11 +210,10 @@ class _Fit:
     def _remove_folder(self) -> None:
         self.run.folder.rmdir()
 
-    def _changed(self) -> list[tuple[str, Any, Any]] | None:
-        path = self.session.ckpt_path
-        if path is None:
+    def _changed(self, before: Mapping[str, Any] | None) -> list[tuple[str, Any, Any]] | None:
+        if before is None:
             return None
-        recipe = checkpoint_at(path)["resdomains"]["recipe"]
+        recipe = before["recipe"]
         return [] if recipe is None else changed_keys(recipe, self.session.recipe)
 
     @rank_zero_only

@@ -14,7 +14,7 @@ from rich.table import Table
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import CliError
-from resdomains.cli.evaluation import check_spec, load_weights
+from resdomains.cli.evaluation import load_weights
 from resdomains.cli.fitting import (
     build_trainer,
     checkpoint_at,
@@ -23,6 +23,7 @@ from resdomains.cli.fitting import (
     print_or_explain,
 )
 from resdomains.cli.quiet import quiet
+from resdomains.cli.resume import check_spec
 from resdomains.cli.session import Session
 from resdomains.probes import (
     CompositeGain,
@@ -58,9 +59,9 @@ def probe(arguments: Arguments, chosen: Sequence[str], removed: list[int] | None
     checkpoint = checkpoint_at(session.ckpt_path)
     folder = _folder(arguments, Path(session.ckpt_path))
     seed_everything(session.seed, workers=True, verbose=False)
-    data = session.data()
-    _need(data, session.data_name, chosen)
     spec = checkpoint["resdomains"]["spec"]
+    data = session.data(spec)
+    _need(data, session.data_name, chosen)
     check_spec(spec, data.spec)
     task = session.task(spec)
     try:

@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
 from resdomains.cli.composition import changes
-from resdomains.cli.errors import ConfigError
+from resdomains.cli.errors import CliError, ConfigError
 from resdomains.training import Task
 
 
@@ -38,6 +38,36 @@ def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tupl
                 " network: start a new run (without --ckpt_path) or keep it",
             )
     return found
+
+
+def check_spec(trained: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that the data speak the checkpoint's language.
+
+    Raises:
+        CliError: If their classes, tokens or kinds of targets are others.
+    """
+    for name in ("classes", "class_names", "labels", "vocabulary", "multilabel", "pair"):
+        if name in trained and name in now and _plain(trained[name]) != _plain(now[name]):
+            raise CliError(
+                f"data: {name} differ from those that the checkpoint was trained with:"
+                f" {_short(now[name])}, trained with {_short(trained[name])}"
+            )
+    if trained.get("tokenizer") != now.get("tokenizer"):
+        raise CliError(
+            "data: their tokenizer is another than the checkpoint was trained with, so that the same numbers stand"
+            " for other tokens; train a new network, or take the texts and the tokens that the checkpoint knows"
+        )
+
+
+def _plain(value: object) -> object:
+    """Sequences compare by their items, whatever their kind."""
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def _short(value: object) -> str:
+    """A value in at most 80 characters."""
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _importance(change: tuple[str, Any, Any]) -> tuple[bool, int]:

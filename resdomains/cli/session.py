@@ -171,8 +171,11 @@ class Session:
                 return entry.name
         return path.rpartition(".")[2].lower()
 
-    def data(self) -> DataModule:
+    def data(self, trained: Mapping[str, Any] | None = None) -> DataModule:
         """Build the data module and prepare the data.
+
+        Args:
+            trained: The data's description in a checkpoint, which they are to follow.
 
         Raises:
             ConfigError: With the key, if they cannot be.
@@ -182,6 +185,8 @@ class Session:
         data = build(config, DataModule, "data", self.schema)
         assert isinstance(data, DataModule)
         try:
+            if trained is not None:
+                data.adopt(trained)
             data.ready()
         except Exception as error:
             raise _with_key("data", error, config["class_path"]) from error

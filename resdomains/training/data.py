@@ -3,7 +3,7 @@
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,6 +89,16 @@ class DataModule(LightningDataModule, ABC):
 
         Raises:
             ValueError: If data are missing or malformed, naming the argument and the path.
+        """
+
+    def adopt(self, spec: Mapping[str, Any]) -> None:
+        """Follow a trained task's description in what would else be learned from one's own training split.
+
+        Called before `prepare` where a checkpoint is evaluated, so that other data can be read as the checkpoint's
+        were: a tokenizer or the order of classes. There is nothing to follow unless a data module says so.
+
+        Raises:
+            ValueError: If the description is of other data.
         """
 
     @property

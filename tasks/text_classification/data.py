@@ -1,7 +1,7 @@
 """What every data module of texts shares: a tokenizer, encoded texts, batches of like length."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from .encoding import Encoded, Encoder
 from .spec import TextSpec
 from .texts import Corpus, Texts
 from .tokens import Tokens
+
+_SHOWN = 1000  # characters of a text in a table
 
 
 class EncodedTexts(Dataset[dict[str, Tensor]]):
@@ -82,7 +84,18 @@ class TextData(DataModule, ABC):
         self.truncation = truncation
         self._splits: dict[Split, EncodedTexts] = {}
         self._spec: TextSpec | None = None
+        self._trained: TextSpec | None = None
         self._notes: list[str] = []
+
+    def adopt(self, spec: Mapping[str, Any]) -> None:
+        """Take the tokenizer and the classes of a trained task in place of the training split's."""
+        self._trained = TextSpec.of(spec)
+
+    def describe(self, split: Split, index: int) -> dict[str, Any]:
+        """Return the beginning of a text, of the second one of a pair, and where it stands."""
+        texts = self._splits[split].texts
+        pair = {} if texts.pairs is None else {"pair": texts.pairs[index][:_SHOWN]}
+        return {"source": texts.sources[index], "text": texts.texts[index][:_SHOWN], **pair}
 
     @abstractmethod
     def read(self) -> Corpus:
@@ -96,10 +109,17 @@ class TextData(DataModule, ABC):
         """Read, train the tokenizer on the training split, encode, and describe the data."""
         corpus = self.read()
         train = corpus.splits["train"]
-        tokenizer = self.tokens.train(_all(train)).to_str()
+        trained = self._trained
+        tokenizer = trained.tokenizer if trained else self.tokens.train(_all(train)).to_str()
         encoder = Encoder(tokenizer, self.max_length, self.truncation)
         encoded = {s: encoder.encode(t.texts, t.pairs) for s, t in corpus.splits.items()}
         classes = _classes(corpus)
+        if trained and bool(trained.classes) != bool(classes):
+            raise ValueError(
+                f"the targets are {'classes' if classes else 'numbers'}, the checkpoint was trained with "
+                f"{'classes' if trained.classes else 'numbers'}"
+            )
+        classes = trained.classes if trained else classes
         targets = {s: _targets(t, classes) for s, t in corpus.splits.items()}
         self._splits = {
             s: EncodedTexts(encoded[s], targets[s], t) for s, t in corpus.splits.items()
@@ -114,7 +134,7 @@ class TextData(DataModule, ABC):
             mean=float(targets["train"].mean()) if numeric else 0.0,
             std=spread,
             tokenizer=tokenizer,
-            vocabulary=self.tokens.vocabulary,
+            vocabulary=trained.vocabulary if trained else self.tokens.vocabulary,
             max_length=self.max_length,
             truncation=self.truncation,
             pair=train.pairs is not None,

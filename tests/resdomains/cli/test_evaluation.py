@@ -63,6 +63,31 @@ def test_a_checkpoint_of_other_classes_is_refused(cli: Run, best: str) -> None:
     assert "classes differ from those that the checkpoint was trained with" in errors
 
 
+def test_a_checkpoint_of_another_tokenizer_is_refused(cli: Run, best: str) -> None:
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint["resdomains"]["spec"]["tokenizer"] = "{}"
+    torch.save(checkpoint, "other.ckpt")
+    for command in (("test",), ("fit", "--trainer.max_epochs", "3")):
+        status, _, errors = cli(*command, *PLUGIN, "--ckpt_path", "other.ckpt")
+        assert status == 2
+        assert "tokenizer is another than the checkpoint was trained with" in errors
+
+
+def test_data_follow_the_checkpoints_description(
+    cli: Run, best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint["resdomains"]["spec"]["classes"] = ["one", "zero"]
+    torch.save(checkpoint, "other.ckpt")
+    points = sys.modules["tiny_domain"].Points
+
+    def adopt(self: Any, spec: Any) -> None:
+        monkeypatch.setattr(points, "spec", property(lambda _: dict(spec)))
+
+    monkeypatch.setattr(points, "adopt", adopt)
+    assert cli("test", *PLUGIN, "--ckpt_path", "other.ckpt")[0] == 0
+
+
 def test_evaluation_needs_a_checkpoint(cli: Run) -> None:
     assert cli("test", *TINY)[2] == "error: `resdomains test` needs --ckpt_path FILE\n"
 
