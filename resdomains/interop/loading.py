@@ -110,7 +110,7 @@ def _taken(
         return {}, "no head was given" if classifier in given else ""
     keys = head.state_dict().keys()
     whole = {**names.pooler, **names.head}
-    if not isinstance(head, names.head_type) or keys != whole.keys():
+    if not names.fit(head) or keys != whole.keys():
         return {}, (
             "the source has no classifier"
             if classifier not in given

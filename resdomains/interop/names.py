@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from resdomains.core.heads import Head, PooledHead
+from resdomains.core.heads import BarePooler, Head, PooledHead, Pooler
 
 LIBRARIES = ("torchvision", "timm", "huggingface")
 
@@ -16,13 +16,22 @@ class Names(NamedTuple):
     ``keys`` has an entry for each key of the network's state: the library's keys, whose tensors
     are stacked one below the other, or None where it has no such part. ``head`` and ``pooler`` do
     so for the head: its classifier, and what it may take over even where the classes differ. The
-    classifier belongs to heads of ``head_type`` alone. Of the library's keys, leading ``prefixes``
-    may be missing, and those that begin with one of ``ignored`` serve other tasks.
+    classifier belongs to heads of ``head_type`` alone, and what a first token passes before it is
+    a ``pooler_type``. Of the library's keys, leading ``prefixes`` may be missing, and those that
+    begin with one of ``ignored`` serve other tasks.
     """
 
     keys: Mapping[str, tuple[str, ...] | None]
     head: Mapping[str, str]
     pooler: Mapping[str, str] = {}
     head_type: type[Head] = PooledHead
+    pooler_type: type[Pooler] = BarePooler
     prefixes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+
+    def fit(self, head: Head) -> bool:
+        """Whether the library's classifier computes what ``head`` does."""
+        if not isinstance(head, self.head_type):
+            return False
+        pooler = getattr(head, "pooler", None)
+        return pooler is None or type(pooler) is self.pooler_type

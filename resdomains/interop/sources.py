@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from resdomains.core.heads import Head
+from resdomains.core.networks.encoder import ResidualEncoder
+from resdomains.interop.encoder_shape import KINDS, check_shape
 from resdomains.interop.loading import Loaded, Network, load_state
 from resdomains.plain_files import Damaged, HoldsCode, read_plain
 
@@ -20,6 +22,10 @@ _CLASSIFIERS = {
     "resnet": "ResNetForImageClassification",
     "bert": "BertForSequenceClassification",
     "roberta": "RobertaForSequenceClassification",
+    "camembert": "CamembertForSequenceClassification",
+    "xlm-roberta": "XLMRobertaForSequenceClassification",
+    "electra": "ElectraForSequenceClassification",
+    "distilbert": "DistilBertForSequenceClassification",
 }
 _FILES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -89,25 +95,70 @@ class Timm(Weights):
 class HuggingFace(Weights):
     """Hugging Face transformers: a local folder or a hub id, such as ``google-bert/bert-base-uncased``.
 
-    Models of the kinds ResNet, BERT and RoBERTa; of a model for another task the backbone is read.
+    Models of the kinds ResNet, BERT, RoBERTa, CamemBERT, XLM-RoBERTa, ELECTRA and DistilBERT; of a
+    model for another task the backbone is read. A file may be given too; its ``config.json`` should
+    lie beside it, since tensors alone do not tell the number of heads, the activation or eps.
     """
 
     library = "huggingface"
 
     def fetch(self, name: str) -> Mapping[str, Tensor]:
-        transformers = _library("transformers", "pip install 'resdomains[text]'")
-        kind = transformers.AutoConfig.from_pretrained(name).model_type
-        if kind not in _CLASSIFIERS:
-            raise ValueError(
-                f"source: expected a model of the kinds {', '.join(_CLASSIFIERS)}, but {name} is "
-                f"of the kind {kind}"
+        transformers = _transformers()
+        kind = _config(name)["model_type"]
+        try:
+            model, info = getattr(transformers, _CLASSIFIERS[kind]).from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True
             )
-        model, info = getattr(transformers, _CLASSIFIERS[kind]).from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
-        )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(f"source: {name}: {_first_line(error)}") from error
         # A folder without a classifier gets a random one there, which is nothing to load.
         absent = set(info["missing_keys"])
         return {key: value for key, value in model.state_dict().items() if key not in absent}
+
+    def load(self, network: Network, head: Head | None = None) -> Loaded:
+        """Fills ``network``, and ``head`` where the number of classes agrees.
+
+        Raises:
+            ValueError: the weights do not fit, or were trained in a network that computes something
+                else; nothing has been changed then.
+        """
+        if isinstance(network, ResidualEncoder):
+            config = self._config()
+            if config is not None and config["model_type"] in KINDS:
+                check_shape(network, config, self.source)
+        return super().load(network, head)
+
+    def _config(self) -> Mapping[str, Any] | None:
+        """transformers' config of the source; None where a file stands alone."""
+        path = Path(self.source).expanduser()
+        if path.suffix not in _FILES:
+            return _config(self.source)
+        return _config(str(path.parent)) if (path.parent / "config.json").is_file() else None
+
+
+def _config(name: str) -> Mapping[str, Any]:
+    auto = _transformers().AutoConfig
+    try:
+        config = auto.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # whatever transformers makes of a broken file
+        raise ValueError(
+            f"source: {name} is no model of transformers: {_first_line(error)}"
+        ) from error
+    if config.model_type not in _CLASSIFIERS:
+        raise ValueError(
+            f"source: expected a model of the kinds {', '.join(_CLASSIFIERS)}, but {name} is "
+            f"of the kind {config.model_type}"
+        )
+    found: Mapping[str, Any] = config.to_dict()
+    return found
+
+
+def _transformers() -> Any:
+    return _library("transformers", "pip install 'resdomains[text]'")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:

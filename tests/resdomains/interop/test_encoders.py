@@ -1,7 +1,6 @@
 """The same weights give the same hidden states as in the library they come from."""
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,18 @@ from torch import Tensor, nn
 from resdomains.core import (
     BarePooler,
     FirstTokenHead,
-    LayerNorm,
     LayerScale,
-    LearnedPositions,
     PooledHead,
-    PostNorm,
+    Pooler,
+    ReluPooler,
     ResidualEncoder,
-    SelfAttention,
     TanhPooler,
-    TokenStem,
+    bert,
     bert_small,
     conformer_small,
+    roberta,
     vit_tiny,
 )
-from resdomains.core.branches.feedforward import FeedForward
 from resdomains.interop import HuggingFace, Timm, load_state
 
 LENGTHS = torch.tensor([17, 5, 11, 1])
@@ -51,34 +48,31 @@ def shaken(model: Any) -> Any:
     return model.eval()
 
 
+ROBERTAS = ("Roberta", "Camembert", "XLMRoberta")
+
+
 def theirs(kind: str, **options: Any) -> Any:
-    """BERT or RoBERTa of transformers, small, with random weights."""
+    """BERT or one of its kin, of transformers, small, with random weights."""
     transformers = pytest.importorskip("transformers")
-    if kind == "Roberta":
-        options |= {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "max_position_embeddings": 34}
+    sizes: dict[str, Any] = dict(SIZES)
+    if kind in ROBERTAS:
+        sizes |= {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "max_position_embeddings": 34}
+    if kind == "Electra":
+        sizes |= {"embedding_size": 64}
+    if kind == "DistilBert":
+        sizes = {"dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 256, "vocab_size": 90}
     name = options.pop("name", f"{kind}Model")
-    config = getattr(transformers, f"{kind}Config")(**(SIZES | options))
+    config = getattr(transformers, f"{kind}Config")(**(sizes | options))
     torch.manual_seed(0)
     return shaken(getattr(transformers, name)(config))
 
 
-def ours(kind: str) -> ResidualEncoder:
-    """The same of ours, as bert_base and roberta_base are built."""
-    roberta = kind == "Roberta"
-    stem = (
-        partial(TokenStem, types=1, length=32, positions=partial(LearnedPositions, offset=2))
-        if roberta
-        else partial(TokenStem, types=2)
-    )
-    return ResidualEncoder(
-        3,
-        64,
-        90,
-        stem=stem,
-        layer=(partial(SelfAttention, heads=4), FeedForward),
-        norm_position=PostNorm(),
-        norm=partial(LayerNorm, eps=1e-5 if roberta else 1e-12),
-    ).eval()
+def ours(kind: str, **options: Any) -> ResidualEncoder:
+    """The same of ours, by its name."""
+    if kind in ROBERTAS:
+        return roberta(3, 64, 4, length=32, in_channels=90, **options).eval()
+    types = 0 if kind == "DistilBert" else 2
+    return bert(3, 64, 4, types=types, in_channels=90, **options).eval()
 
 
 def texts() -> tuple[Tensor, Tensor, Tensor]:
@@ -101,7 +95,18 @@ def difference(net: ResidualEncoder, model: Any, *, types: bool) -> float:
     return float((got - expected)[mask].abs().max())
 
 
-@pytest.mark.parametrize(("kind", "types"), [("Bert", True), ("Bert", False), ("Roberta", False)])
+@pytest.mark.parametrize(
+    ("kind", "types"),
+    [
+        ("Bert", True),
+        ("Bert", False),
+        ("Roberta", False),
+        ("Camembert", False),
+        ("XLMRoberta", False),
+        ("Electra", True),
+        ("DistilBert", False),
+    ],
+)
 def test_hidden_states_are_those_of_transformers(kind: str, types: bool, tmp_path: Path) -> None:
     model = theirs(kind)
     model.save_pretrained(tmp_path)
@@ -111,18 +116,61 @@ def test_hidden_states_are_those_of_transformers(kind: str, types: bool, tmp_pat
     assert difference(net, model, types=types) < 1e-5
 
 
-def test_heads_go_with_their_backbone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "pooler"),
+    [
+        ("Bert", TanhPooler),
+        ("Roberta", TanhPooler),
+        ("Camembert", TanhPooler),
+        ("XLMRoberta", TanhPooler),
+        ("DistilBert", ReluPooler),
+    ],
+)
+def test_heads_go_with_their_backbone(kind: str, pooler: type[Pooler], tmp_path: Path) -> None:
     ids, _, mask = texts()
-    for kind in ("Bert", "Roberta"):
-        model = theirs(kind, name=f"{kind}ForSequenceClassification", num_labels=5)
-        model.save_pretrained(tmp_path / kind)
-        net, head = ours(kind), FirstTokenHead(64, 5, pooler=TanhPooler).eval()
-        loaded = HuggingFace(str(tmp_path / kind)).load(net, head)
+    model = theirs(kind, name=f"{kind}ForSequenceClassification", num_labels=5)
+    model.save_pretrained(tmp_path)
+    for source in (tmp_path, tmp_path / "model.safetensors"):
+        net, head = ours(kind), FirstTokenHead(64, 5, pooler=pooler).eval()
+        loaded = HuggingFace(str(source)).load(net, head)
         assert not loaded.left_out
         assert not loaded.reason
         with torch.no_grad():
             expected = model(input_ids=ids, attention_mask=mask.long()).logits
+            assert expected.std() > 0.05
             torch.testing.assert_close(head(net(ids, LENGTHS)), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooler"),
+    [("Bert", ReluPooler), ("DistilBert", TanhPooler), ("Electra", TanhPooler)],
+)
+def test_a_pooler_of_another_function_takes_nothing_over(
+    kind: str, pooler: type[Pooler], tmp_path: Path
+) -> None:
+    """Of equal shapes, and ELECTRA's has a GELU, which none of ours has."""
+    theirs(kind, name=f"{kind}ForSequenceClassification", num_labels=5).save_pretrained(tmp_path)
+    head = FirstTokenHead(64, 5, pooler=pooler)
+    before = {key: value.clone() for key, value in head.state_dict().items()}
+    loaded = HuggingFace(str(tmp_path)).load(ours(kind), head)
+    assert "reads something else than this FirstTokenHead" in loaded.reason
+    assert len(loaded.left_out) == 4
+    assert all(torch.equal(value, before[key]) for key, value in head.state_dict().items())
+
+
+def test_fine_tuning_begins_with_the_pooled_output_of_transformers(tmp_path: Path) -> None:
+    ids, kinds, mask = texts()
+    model = theirs("Bert")
+    model.save_pretrained(tmp_path)
+    net, head = ours("Bert"), FirstTokenHead(64, 7, pooler=TanhPooler)
+    HuggingFace(str(tmp_path)).load(net, head)
+    with torch.no_grad():
+        expected = model(
+            input_ids=ids, token_type_ids=kinds, attention_mask=mask.long()
+        ).pooler_output
+        assert expected.std() > 0.1
+        pooled = head.embed(net(torch.stack((ids, kinds), 1), LENGTHS))
+    torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-5)
 
 
 def test_berts_pooler_is_taken_over_where_its_classifier_is_not(tmp_path: Path) -> None:
@@ -132,6 +180,24 @@ def test_berts_pooler_is_taken_over_where_its_classifier_is_not(tmp_path: Path) 
     loaded = HuggingFace(str(tmp_path)).load(net, head)
     assert loaded.reason == "the source has no classifier"
     assert torch.equal(head.get_parameter("pooler.linear.weight"), model.pooler.dense.weight)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("Electra", "ElectraForPreTraining"),
+        ("DistilBert", "DistilBertForMaskedLM"),
+        ("Roberta", "RobertaForMaskedLM"),
+        ("Bert", "BertForQuestionAnswering"),
+    ],
+)
+def test_the_body_of_models_for_other_tasks_is_read(kind: str, name: str, tmp_path: Path) -> None:
+    model = theirs(kind, name=name)
+    model.save_pretrained(tmp_path)
+    for source in (tmp_path, tmp_path / "model.safetensors"):
+        net = ours(kind)
+        HuggingFace(str(source)).load(net, FirstTokenHead(64, 5, pooler=TanhPooler))
+        assert difference(net, model.base_model, types=False) < 1e-5
 
 
 @pytest.mark.parametrize("head", [PooledHead(64, 5), FirstTokenHead(64, 5, pooler=BarePooler)])
@@ -220,5 +286,7 @@ def test_another_size_is_listed() -> None:
 def test_other_kinds_of_models_are_refused_by_name(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     transformers.GPT2Config().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"kinds resnet, bert, roberta, but .* of the kind gpt2"):
+    with pytest.raises(
+        ValueError, match=r"kinds resnet, bert, .*, distilbert, but .* of the kind gpt2"
+    ):
         HuggingFace(str(tmp_path)).load(bert_small())
