@@ -78,10 +78,9 @@ def _detect(data: bytes, name: str) -> str:
     except UnicodeDecodeError:
         pass
     text = data.decode("utf-8", errors="surrogateescape")
-    broken = len(_SURROGATE.findall(text))
-    proper = sum(not line.isascii() for line in _SURROGATE.sub("", text).split("\n"))
-    # In other encodings letters that follow the rules of UTF-8 by chance are rare.
-    if proper > broken:
+    # In other encodings hardly a line follows the rules of UTF-8 by chance.
+    beyond = [damaged(line) for line in text.split("\n") if not line.isascii()]
+    if beyond.count(False) >= beyond.count(True):
         return "utf-8"
     sample = b"\n".join(x for x in data.splitlines() if not x.isascii())[:_LOOKED_AT]
     if _western(sample):
@@ -108,6 +107,6 @@ def _western(data: bytes) -> bool:
     Of a few accented letters charset-normalizer makes those of any other encoding of a byte a letter as readily.
     """
     beyond = [byte for byte in data if byte > 127]
-    if len(beyond) > 0.15 * len(data):
+    if len(beyond) > 0.25 * len(data):
         return False
     return _WESTERN.issuperset(beyond)

@@ -24,7 +24,7 @@ _LABEL = (
         "topic",
         "topics",
     ),
-    *("tag", "tags", "gold_label", "intent", "emotion", "polarity", "rating", "stars", "spam", "y"),
+    *("tag", "tags", "gold_label", "intent", "emotion", "polarity", "rating", "stars"),
 )
 _PAIRS = (
     ("sentence1", "sentence2"),

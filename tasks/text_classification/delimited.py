@@ -11,6 +11,8 @@ _BY_SUFFIX = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", " ": "space"}
 _SNIFFED = 500
 """Lines that decide the delimiter."""
+MISPLACED = "a quote opens a value here"
+"""How the reason begins where quotes are misplaced."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ def _quoted_records(
                 if position < size and not text.startswith((delimiter, "\n"), position):
                     closed = line + text.count("\n", start, position)
                     faults[line] = (
-                        "a quote opens a value here that is not followed by the delimiter where it closes, "
+                        f"{MISPLACED} that is not followed by the delimiter where it closes, "
                         f"in line {closed}; a quote within quotes is written twice"
                     )
                     break
             elif opening.match(text, position):
-                faults[line] = "a quote opens a value here and is never closed"
+                faults[line] = f"{MISPLACED} and is never closed"
                 break
             else:
                 stop = text.find("\n", position)
@@ -121,31 +123,42 @@ def sniff(text: str, suffix: str) -> Dialect | None:
     sample = text if position < 0 else text[:position]
     usual = _BY_SUFFIX.get(suffix)
     candidates = [usual, *(c for c in _CANDIDATES if c != usual)] if usual else [*_CANDIDATES]
-    best, delimiter = 0.5, ""
+    best, delimiter = 0.0, ""
     for candidate in candidates:
-        share = max(_Fit.of(sample, Dialect(candidate, quoted)).share for quoted in (True, False))
-        if share > best:
-            best, delimiter = share, candidate
+        fits = [_Fit.of(sample, Dialect(candidate, quoted)) for quoted in (True, False)]
+        # The header or the first record is seldom the broken one.
+        rank = max(fit.share if fit.first else fit.share / 2 for fit in fits)
+        if rank > best and max(fit.share for fit in fits) > 0.5:
+            best, delimiter = rank, candidate
     return Dialect(delimiter, is_quoted(text, delimiter)) if delimiter else None
 
 
 def is_quoted(text: str, delimiter: str) -> bool:
     """Say whether quotes at the edges of values are there to be taken off, from all of the file.
 
-    They are if the file is then more regular, or as regular without a record of several lines; a tab-separated message
-    may well begin with a quote of its own.
+    Between commas and semicolons they are: CSV is written so. Between others they are if the file is then more regular,
+    or as regular without a record of several lines; a tab-separated message may well begin with a quote of its own.
     """
     if re.search(f'(?:^|{re.escape(delimiter)}) *"', text, re.MULTILINE) is None:
         return False
+    if delimiter in (",", ";"):
+        return True
     quoted, plain = (_Fit.of(text, Dialect(delimiter, q)) for q in (True, False))
     return quoted.share > plain.share or (quoted.share == plain.share and not quoted.spans)
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """The share of records that have the most common number of values, two or more, and if some take several lines."""
+    """How regular records are.
+
+    Args:
+        share: The share of records that have the most common number of values, two or more.
+        first: Whether the first record has it.
+        spans: Whether any record takes several lines.
+    """
 
     share: float
+    first: bool
     spans: bool
 
     @classmethod
@@ -160,10 +173,8 @@ class _Fit:
         total = counts.total() + len(faults)
         usual = max((n for n in counts if n > 1), key=lambda n: (counts[n], n), default=0)
         if not usual:
-            return cls(0.0, spans > 0)
-        # The header or the first record is seldom the broken one.
-        share = counts[usual] / total
-        return cls(share if first == usual else share / 2, spans > 0)
+            return cls(0.0, False, spans > 0)
+        return cls(counts[usual] / total, first == usual, spans > 0)
 
 
 def has_header(rows: list[list[str]], known: Collection[str]) -> bool:

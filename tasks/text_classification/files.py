@@ -11,6 +11,7 @@ from resdomains.training.schema import Split
 
 from .columns import Columns, find_column, guess_label, guess_pair, guess_text
 from .data import TextData
+from .delimited import MISPLACED
 from .layout import ALIASES, SPLITS, existing, find_tables
 from .splits import RandomSplit, Splitting
 from .tables import DelimitedTable, Reading, Table, is_saved, read_saved, read_table, text_fault
@@ -380,9 +381,11 @@ class TextFiles(TextData):
             more = (
                 f" (as well as {len(bad) - 1:,} more of {total:,} samples)" if len(bad) > 1 else ""
             )
+            literal = ", set --data.quoting none if quotes belong to the texts,"
             raise BadSample(
                 bad[0].source,
-                f"{bad[0].reason}{more}; correct the file, or leave such lines out with --data.bad_samples skip",
+                f"{bad[0].reason}{more}; correct the file{literal * bad[0].reason.startswith(MISPLACED)} "
+                "or leave such lines out with --data.bad_samples skip",
             )
         self.left_out = bad
         shown = "; ".join(str(error) for error in bad[:5])

@@ -132,7 +132,8 @@ class ArrowTable(Table):
         assert self.table is not None
         data = self.table.column(column)
         try:
-            return data.to_pylist()
+            found: list[Any] = data.to_pylist()
+            return found
         except UnicodeDecodeError:
             raw = data.cast(pa.large_binary()).to_pylist()
             return [x if x is None else x.decode("utf-8", "surrogateescape") for x in raw]
@@ -141,8 +142,10 @@ class ArrowTable(Table):
         assert self.table is not None
         try:
             stated = json.loads((self.table.schema.metadata or {})[b"huggingface"])
-            names = stated["info"]["features"][column]["names"]
-        except (KeyError, TypeError, ValueError):
+            feature = stated["info"]["features"][column]
+            # A column of lists states what the lists hold.
+            names = feature.get("feature", feature)["names"]
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
         return [str(name) for name in names] if isinstance(names, list) else None
 
@@ -367,7 +370,7 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _SAVED)
 
 
-def read_saved(folder: Path) -> dict[str, ArrowTable]:
+def read_saved(folder: Path) -> dict[str, Table]:
     """Read a folder that `datasets` saved: a table for each of its splits, or one called `train`.
 
     Raises:
