@@ -112,7 +112,7 @@ class TextData(DataModule, ABC):
         trained = self._trained
         tokenizer = trained.tokenizer if trained else self.tokens.train(_all(train)).to_str()
         encoder = Encoder(tokenizer, self.max_length, self.truncation)
-        encoded = {s: encoder.encode(t.texts, t.pairs) for s, t in corpus.splits.items()}
+        encoded = {s: encoder.cached(t.texts, t.pairs) for s, t in corpus.splits.items()}
         classes = _classes(corpus)
         if trained and bool(trained.classes) != bool(classes):
             raise ValueError(
