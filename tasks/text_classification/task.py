@@ -195,18 +195,27 @@ class TextClassification(Task):
     def on_validation_epoch_end(self) -> None:
         """Compute and log the validation metrics, and keep the best threshold."""
         super().on_validation_epoch_end()
+        self._keep_threshold()
+
+    def on_train_end(self) -> None:
+        """Keep the best threshold of the last validation: averaged weights (EMA) bring an average of thresholds."""
+        super().on_train_end()
+        self._keep_threshold()
+
+    def _keep_threshold(self) -> None:
         found = self.results.get("val", {}).get("threshold")
         if found is not None:
             self.threshold.copy_(found)
 
     def on_test_epoch_start(self) -> None:
         """Let the test measure at the threshold that validation chose."""
+        super().on_test_epoch_start()
         for metric in self.metrics_of("test").values():
             if isinstance(metric, Threshold):
                 metric.fixed = self.threshold
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds this task; averaged weights (EMA) come with an average of thresholds, which is none."""
+        """Add what rebuilds this task, and the threshold itself where averaged weights (EMA) bring an average."""
         super().on_save_checkpoint(checkpoint)
         if self.thresholded:
             checkpoint["state_dict"]["threshold"] = self.threshold.clone()

@@ -1,0 +1,69 @@
+"""Metrics of numbers against scikit-learn, scipy and their definitions."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+from torch import Tensor
+
+from resdomains_tasks.text_classification.metrics import (
+    R2,
+    LargestErrors,
+    MeanAbsoluteError,
+    Pairs,
+    Pearson,
+    RootMeanSquaredError,
+    Spearman,
+)
+
+
+def numbers(count: int = 300) -> tuple[Tensor, Tensor]:
+    """Predictions and targets far from 0, many of them equal."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, 9, (count,), generator=generator) + 5000.0
+    return (targets + torch.randn(count, generator=generator) * 2).round(), targets
+
+
+def updated(metric: Pairs, predictions: Tensor, targets: Tensor) -> Pairs:
+    for part in zip(predictions.split(57), targets.split(57), strict=True):
+        metric.update(*part)
+    return metric
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (MeanAbsoluteError, lambda p, y: mean_absolute_error(y, p)),
+        (RootMeanSquaredError, lambda p, y: mean_squared_error(y, p) ** 0.5),
+        (R2, lambda p, y: r2_score(y, p)),
+        (Pearson, lambda p, y: stats.pearsonr(p, y).statistic),
+        (Spearman, lambda p, y: stats.spearmanr(p, y).statistic),
+    ],
+)
+def test_each_equals_the_library_in_one_process_and_in_two(
+    make: Callable[[], Pairs], expected: Callable[[object, object], float]
+) -> None:
+    predictions, targets = numbers()
+    wanted = pytest.approx(expected(predictions.double().numpy(), targets.double().numpy()), rel=1e-10)
+    assert float(updated(make(), predictions, targets).compute()) == wanted
+    first = updated(make(), predictions[:100], targets[:100])
+    first.merge_state(updated(make(), predictions[100:], targets[100:]))
+    assert float(first.compute()) == wanted
+
+
+@pytest.mark.parametrize("make", [R2, Pearson, Spearman])
+def test_what_is_not_defined_for_equal_targets_is_0(make: Callable[[], Pairs]) -> None:
+    metric = updated(make(), torch.arange(5.0), torch.full((5,), 3.0))
+    assert float(metric.compute()) == 0
+
+
+def test_the_largest_errors_come_first_with_their_sample() -> None:
+    metric = LargestErrors(keep=2)
+    metric.update(torch.tensor([1.0, 5.0]), torch.tensor([1.5, 2.0]), torch.tensor([7, 3]))
+    other = LargestErrors(keep=2)
+    other.update(torch.tensor([0.0]), torch.tensor([-1.0]), torch.tensor([9]))
+    metric.merge_state(other)
+    assert np.allclose(metric.compute(), [[3, 2, 5, 3], [1, -1, 0, 9]])
