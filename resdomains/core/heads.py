@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from resdomains.core.features import Features
 from resdomains.core.linear import Linear
-from resdomains.core.masks import mean
+from resdomains.core.masks import largest, mean
 
 
 class Head(nn.Module):
@@ -115,3 +116,49 @@ class FirstTokenHead(Head):
             )
         first: Tensor = self.pooler(deepest[:, :, 0])
         return first
+
+
+class KMaxHead(Head):
+    """Reads a perceptron over the ``k`` largest values of each channel, in order of position.
+
+    ``layers`` hidden layers of ``hidden`` numbers end in a ReLU each (VDCNN: Conneau et al. 2017,
+    two of 2048). Items of fewer than ``k`` positions have zeros for the rest.
+
+    Raises:
+        ValueError: ``classes``, ``k`` or ``hidden`` is below 1, or ``layers`` below 0.
+    """
+
+    def __init__(
+        self,
+        features_channels: int,
+        classes: int,
+        dropout: float = 0.0,
+        k: int = 8,
+        hidden: int = 2048,
+        layers: int = 2,
+    ) -> None:
+        if k < 1 or hidden < 1:
+            name, value = ("k", k) if k < 1 else ("hidden", hidden)
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+        if layers < 0:
+            raise ValueError(f"layers: expected 0 or more hidden layers, got {layers}")
+        widths = [features_channels * k, *[hidden] * layers]
+        super().__init__(widths[-1], classes, dropout)
+        self.k = k
+        self.hidden = nn.Sequential()
+        for before, after in pairwise(widths):
+            self.hidden.extend((nn.Linear(before, after), nn.ReLU()))
+
+    def embed(self, features: Features) -> Tensor:
+        """The last hidden layer, ``(B, hidden)``.
+
+        Raises:
+            ValueError: the deepest map is no sequence.
+        """
+        deepest = features.maps[-1]
+        if deepest.dim() != 3:
+            raise ValueError(
+                f"features: KMaxHead expected sequences (B, C, L), got {tuple(deepest.shape)}"
+            )
+        embedded: Tensor = self.hidden(largest(deepest, features.valid[-1], self.k).flatten(1))
+        return embedded

@@ -184,6 +184,18 @@ def mean(x: Tensor, valid: Valid | None) -> Tensor:
     return total / (valid.lengths * rows).unsqueeze(1).to(total.dtype)
 
 
+def largest(x: Tensor, valid: Valid | None, k: int) -> Tensor:
+    """The ``k`` largest values of each channel in order of position: ``(B, C, L)`` to ``(B, C, k)``.
+
+    Of valid positions, the first ones among equals; an item of fewer than ``k`` has zeros behind.
+    """
+    missing = (0, max(k - x.shape[2], 0))
+    seen = F.pad(hide(x, valid, -torch.inf), missing, value=-torch.inf)
+    # Not topk: which of equal values it takes, of a ReLU's zeros say, depends on the padding.
+    ranked = seen.sort(dim=2, descending=True, stable=True).indices
+    return F.pad(hide(x, valid), missing).gather(2, ranked[:, :, :k].sort(2).values)
+
+
 def max_pool(
     x: Tensor,
     valid: Valid | None,

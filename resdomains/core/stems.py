@@ -5,10 +5,14 @@ A network takes a factory ``Callable[[Place], Stem]``; the place's ``in_channels
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resdomains.core.convolution import MaxPool
+from resdomains.core.linear import Dropout, dropout
 from resdomains.core.masks import Valid
 from resdomains.core.parts import Chain, Part
 from resdomains.core.place import Place
@@ -168,11 +172,10 @@ class ConvPoolStem(Stem):
         super().__init__(place, conv=conv, norm=norm, pool=MaxPool(place.dims))
 
 
-class CharacterStem(Stem):
-    """A vector of ``embedding`` numbers for each character, and a convolution of 3 over them.
+class IdStem(Stem):
+    """A stem that reads ids ``(B, L)`` from 0 to ``in_channels - 1``, along one axis.
 
-    Reads ids ``(B, L)`` from 0 to ``in_channels - 1``: the vocabulary takes the place of channels.
-    Nothing normalises or activates its output (VDCNN, Conneau et al. 2017).
+    The vocabulary takes the place of channels. Nothing normalises or activates the output.
 
     Raises:
         ValueError: the network is not one-dimensional.
@@ -181,17 +184,13 @@ class CharacterStem(Stem):
     stride = 1
     activated = False
 
-    def __init__(self, place: Place, kernel: int = 3, embedding: int = 16) -> None:
+    def __init__(self, place: Place, **parts: nn.Module) -> None:
         if place.dims != 1:
             raise ValueError(
-                f"stem=CharacterStem reads one axis of text, but this network has {place.dims} "
-                f"axes; use a ResNet1d"
+                f"stem={type(self).__name__} reads one axis of text, but this network has "
+                f"{place.dims} axes; use a ResNet1d"
             )
-        super().__init__(
-            place,
-            embedding=_Lookup(place.in_channels, embedding),
-            conv=place.conv(embedding, place.out_channels, kernel, bias=True),
-        )
+        super().__init__(place, **parts)
 
     def read(self, x: Tensor) -> Tensor:
         """Ids ``(B, L)`` as ``(B, 1, 1, L)``.
@@ -202,9 +201,9 @@ class CharacterStem(Stem):
             TypeError: ``x`` does not hold integers.
         """
         if x.dim() != 2:
-            raise ValueError(f"x: expected 2 axes (B, L) of character ids, got {tuple(x.shape)}")
+            raise ValueError(f"x: expected 2 axes (B, L) of ids, got {tuple(x.shape)}")
         if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-            raise TypeError(f"x: expected integers (character ids), got {x.dtype}")
+            raise TypeError(f"x: expected integers (ids), got {x.dtype}")
         if x.device.type == "cpu" and x.numel():
             low, high = int(x.min()), int(x.max())
             if low < 0 or high >= self.in_channels:
@@ -216,8 +215,114 @@ class CharacterStem(Stem):
         return x.long()[:, None, None]
 
 
+class CharacterStem(IdStem):
+    """A vector of ``embedding`` numbers for each character, and a convolution of 3 over them.
+
+    Reads ids ``(B, L)`` (VDCNN, Conneau et al. 2017).
+
+    Raises:
+        ValueError: the network is not one-dimensional.
+    """
+
+    def __init__(self, place: Place, kernel: int = 3, embedding: int = 16) -> None:
+        super().__init__(
+            place,
+            embedding=_Lookup(place.in_channels, embedding),
+            conv=place.conv(embedding, place.out_channels, kernel, bias=True),
+        )
+
+
+class NGramStem(IdStem):
+    """The sum of a vector for each n-gram of ids that ends at a position, for n in ``orders``.
+
+    Ids of themselves have a vector each; longer n-grams share ``buckets`` vectors by a hash (Joulin
+    et al. 2017; of characters, Bojanowski et al. 2017). Those vectors start at zero, so that an
+    n-gram which training never met changes nothing. No n-gram reaches over the beginning of an
+    item. In training each n-gram is left out with chance ``gram_dropout`` and each number of the
+    sum with chance ``dropout``; what stays is divided by the chance of staying. Reads ids ``(B, L)``.
+
+    Raises:
+        ValueError: the network is not one-dimensional, ``orders`` is empty, repeats itself or holds
+            a number below 1, ``buckets`` is below 1, or a chance is not in [0, 1).
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        orders: Sequence[int] = (1, 2, 3),
+        buckets: int = 65536,
+        gram_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        if not orders or min(orders) < 1 or len(set(orders)) < len(orders):
+            raise ValueError(
+                f"orders: expected different numbers from 1, such as [1, 2, 3], got {list(orders)}"
+            )
+        if buckets < 1:
+            raise ValueError(f"buckets: expected at least 1, got {buckets}")
+        for name, chance in (("gram_dropout", gram_dropout), ("dropout", dropout)):
+            if not 0.0 <= chance < 1.0:
+                raise ValueError(f"{name}: expected a chance in [0, 1), got {chance}")
+        super().__init__(
+            place,
+            grams=_NGrams(place.in_channels, place.out_channels, orders, buckets, gram_dropout),
+            dropout=Dropout(dropout),
+        )
+
+
 class _Lookup(nn.Embedding, Part):
     """Ids ``(B, 1, 1, L)`` to the vectors of each, ``(B, D, 1, L)``."""
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         return super().forward(x.squeeze(1)).movedim(-1, 1)
+
+
+class _NGrams(Part):
+    """Ids ``(B, 1, 1, L)`` to the sums of the vectors of their n-grams, ``(B, D, 1, L)``.
+
+    ``weight`` holds the vectors of the ids, then those of the buckets.
+    """
+
+    fresh = True
+
+    # Odd 64-bit numbers whose bits look random: those of splitmix64 (Steele et al. 2014), as signed.
+    _BASE, _MIX1, _MIX2 = (
+        number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+    )
+
+    def __init__(
+        self, ids: int, width: int, orders: Sequence[int], buckets: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.ids = ids
+        self.orders = tuple(sorted(orders))
+        self.buckets = buckets
+        self.dropout = dropout
+        self.weight = nn.Parameter(torch.zeros(ids + buckets, width))
+        nn.init.normal_(self.weight[:ids], std=0.1)
+
+    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+        ids = x[:, 0, 0]
+        rows = torch.stack([self._rows(ids, n) for n in self.orders], -1)
+        # Ends at a position: what it reads lies before, so padding, which lies behind, is not read.
+        ends = torch.arange(1, ids.shape[1] + 1, device=ids.device).unsqueeze(1)
+        whole = ends >= torch.tensor(self.orders, device=ids.device)
+        counts = whole.to(self.weight.dtype).expand(rows.shape).contiguous()
+        if self.training:
+            counts = dropout(counts, self.dropout)
+        y = F.embedding_bag(
+            rows.flatten(0, 1), self.weight, mode="sum", per_sample_weights=counts.flatten(0, 1)
+        )
+        return y.view(*ids.shape, -1).movedim(-1, 1).unsqueeze(2)
+
+    def _rows(self, ids: Tensor, n: int) -> Tensor:
+        """The row of the n-gram that ends at each position, ``(B, L)``."""
+        if n == 1:
+            return ids
+        # A polynomial of the ids modulo 2^64; n sets the n-grams of different lengths apart.
+        key = torch.full_like(ids, n)
+        for back in range(n):
+            key = key * self._BASE + F.pad(ids, (back, 0))[:, : ids.shape[1]]
+        key = (key ^ (key >> 31)) * self._MIX1
+        key = (key ^ (key >> 29)) * self._MIX2
+        return (key >> 20) % self.buckets + self.ids

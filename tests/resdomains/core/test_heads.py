@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from resdomains.core import Features, FirstTokenHead, PooledHead, ReluPooler, TanhPooler, Valid
+from resdomains.core import (
+    Features,
+    FirstTokenHead,
+    KMaxHead,
+    PooledHead,
+    ReluPooler,
+    TanhPooler,
+    Valid,
+)
 
 
 def test_logits_read_the_mean_of_the_deepest_map() -> None:
@@ -56,3 +64,53 @@ def test_images_have_no_first_token() -> None:
     features = Features((torch.ones(1, 4, 2, 2),), (None,))
     with pytest.raises(ValueError, match=r"FirstTokenHead expected sequences \(B, C, T\), got"):
         FirstTokenHead(4, 3)(features)
+
+
+def test_the_largest_values_keep_their_order() -> None:
+    head = KMaxHead(2, 3, k=3, hidden=4)
+    x = torch.tensor([[[1.0, 5, 2, 4, 3], [9, -1, -2, 8, -3]]])
+    h = torch.tensor([[5.0, 4, 3, 9, -1, 8]])
+    features = Features((x,), (None,))
+    assert torch.equal(KMaxHead(2, 3, k=3, layers=0).embed(features), h)
+    for name in ("hidden.0", "hidden.2"):
+        h = (h @ head.get_parameter(f"{name}.weight").T + head.get_parameter(f"{name}.bias")).relu()
+    torch.testing.assert_close(head.embed(features), h)
+    torch.testing.assert_close(head(features), h @ head.linear.weight.T + head.linear.bias)
+
+
+@pytest.mark.parametrize("length", [1, 4, 9])
+def test_the_largest_values_of_an_item_do_not_depend_on_its_padding(length: int) -> None:
+    torch.manual_seed(0)
+    # Many equal values, as a ReLU leaves them, and some of them negative.
+    x = torch.randint(-2, 2, (2, 6, 40)).float()
+    valid = Valid.of(torch.tensor([40, length]), 40)
+    x[1, :, length:] = 100
+    head = KMaxHead(6, 2, k=4, layers=0)
+    together = head.embed(Features((x,), (valid,)))[1:]
+    alone = head.embed(Features((x[1:, :, :length],), (None,)))
+    assert torch.equal(together, alone)
+    values = alone.view(6, 4)
+    assert torch.equal(
+        values[:, : min(length, 4)].sort(1).values,
+        x[1, :, :length].topk(min(length, 4), 1, sorted=True).values.flip(1),
+    )
+    assert not values[:, length:].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 0}, "classes: expected at least 1, got 0"),
+        ({"k": 0}, "k: expected at least 1, got 0"),
+        ({"hidden": 0}, "hidden: expected at least 1, got 0"),
+        ({"layers": -1}, "layers: expected 0 or more hidden layers, got -1"),
+    ],
+)
+def test_a_k_max_head_of_wrong_size_is_named(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        KMaxHead(**{"features_channels": 4, "classes": 2, **options})
+
+
+def test_images_have_no_order_of_positions() -> None:
+    with pytest.raises(ValueError, match=r"KMaxHead expected sequences \(B, C, L\), got"):
+        KMaxHead(4, 3)(Features((torch.ones(1, 4, 2, 2),), (None,)))

@@ -148,11 +148,11 @@ def test_characters_enter_as_ids() -> None:
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.zeros(2, 1, 9), ValueError, r"x: expected 2 axes \(B, L\) of character ids"),
+        (torch.zeros(2, 1, 9), ValueError, r"x: expected 2 axes \(B, L\) of ids"),
         (
             torch.zeros(2, 9),
             TypeError,
-            r"x: expected integers \(character ids\), got torch.float32",
+            r"x: expected integers \(ids\), got torch.float32",
         ),
         (torch.zeros(2, 9, dtype=torch.bool), TypeError, "got torch.bool"),
         (torch.tensor([[3, 5]]), ValueError, r"ids from 0 to 4 \(the network.*in_channels=5"),
