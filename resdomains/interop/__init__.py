@@ -1,5 +1,6 @@
-"""Weights from other libraries, which are imported only when a source is read."""
+"""Weights from and to other libraries, which are imported only when they are needed."""
 
+from resdomains.interop.export import export_encoder
 from resdomains.interop.loading import Loaded, load_state
 from resdomains.interop.naming import NAMINGS, Naming
 from resdomains.interop.sources import HuggingFace, Timm, Torchvision, Weights
@@ -12,5 +13,6 @@ __all__ = [
     "Timm",
     "Torchvision",
     "Weights",
+    "export_encoder",
     "load_state",
 ]

@@ -144,8 +144,8 @@ def names_of_family(network: ResidualEncoder, family: Family) -> Names:
             keys[key] = (f"{family.stem[owner]}.{last}",) if owner in family.stem else None
     return Names(
         keys,
-        _linear("linear", family.classifier),
-        _linear("pooler.linear", family.pooler.removeprefix(family.prefix)),
+        linear("linear", family.classifier),
+        linear("pooler.linear", family.pooler.removeprefix(family.prefix)),
         FirstTokenHead,
         family.pooler_type,
         prefixes=tuple(each.prefix for each in FAMILIES.values()),
@@ -190,8 +190,9 @@ def _timm(network: ResidualEncoder) -> Names:
         elif owner in _VIT_STEM:
             name = f"{_VIT_STEM[owner]}.{last}"
         keys[key] = None if name is None else (name,)
-    return Names(keys, _linear("linear", "head"), head_type=FirstTokenHead)
+    return Names(keys, linear("linear", "head"), head_type=FirstTokenHead)
 
 
-def _linear(ours: str, theirs: str) -> dict[str, str]:
+def linear(ours: str, theirs: str) -> dict[str, str]:
+    """The keys of a linear map of ours, with theirs."""
     return {f"{ours}.{last}": f"{theirs}.{last}" for last in ("weight", "bias")}

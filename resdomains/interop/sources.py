@@ -75,7 +75,7 @@ class Torchvision(Weights):
     library = "torchvision"
 
     def fetch(self, name: str) -> Mapping[str, Tensor]:
-        models = _library("torchvision.models", "pip install 'resdomains[vision]'")
+        models = library("torchvision.models", "pip install 'resdomains[vision]'")
         weights = models.get_weight(name) if "." in name else models.get_model_weights(name).DEFAULT
         state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, progress=False)
         return state
@@ -87,7 +87,7 @@ class Timm(Weights):
     library = "timm"
 
     def fetch(self, name: str) -> Mapping[str, Tensor]:
-        timm = _library("timm", "pip install timm")
+        timm = library("timm", "pip install timm")
         state: Mapping[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
         return state
 
@@ -154,7 +154,7 @@ def _config(name: str) -> Mapping[str, Any]:
 
 
 def _transformers() -> Any:
-    return _library("transformers", "pip install 'resdomains[text]'")
+    return library("transformers", "pip install 'resdomains[text]'")
 
 
 def _first_line(error: Exception) -> str:
@@ -171,7 +171,7 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"source: there is no file {path}")
     if path.suffix == ".safetensors":
-        safetensors = _library("safetensors.torch", "pip install safetensors")
+        safetensors = library("safetensors.torch", "pip install safetensors")
         content: Any = safetensors.load_file(path)
     else:
         try:
@@ -193,7 +193,12 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
     return content
 
 
-def _library(name: str, install: str) -> Any:
+def library(name: str, install: str) -> Any:
+    """Another library's module.
+
+    Raises:
+        ImportError: it is not installed; the message says what to install.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
