@@ -198,9 +198,7 @@ class Session:
         Raises:
             ConfigError: With the key, if it cannot be.
         """
-        config = self.config["model"]
-        config = {**config, "init_args": {**config["init_args"], "spec": spec}}
-        task = build(config, Task, "model", self.schema)
+        task = build(self.config["model"], Task, "model", self.schema, {"spec": spec})
         assert isinstance(task, Task)
         task.recipe = self.recipe
         return task
@@ -252,10 +250,17 @@ def _require(config: Mapping[str, Any]) -> None:
             )
 
 
-def build(value: Any, annotation: Any, key: str, schema: Schema) -> Any:
+def build(
+    value: Any,
+    annotation: Any,
+    key: str,
+    schema: Schema,
+    given: Mapping[str, Any] | None = None,
+) -> Any:
     """Build the object that a normalised value describes.
 
-    A part whose annotation is a factory becomes a `functools.partial` of its component.
+    A part whose annotation is a factory becomes a `functools.partial` of its component. What is `given` reaches the
+    object as it is; what the config says is text, and text may be read as a number or as JSON.
 
     Raises:
         ConfigError: With the key of the part that refused, from what it raised.
@@ -276,7 +281,7 @@ def build(value: Any, annotation: Any, key: str, schema: Schema) -> Any:
     if is_factory(annotation):
         return partial(component, **arguments)
     try:
-        return component(**arguments)
+        return component(**arguments, **(given or {}))
     except Exception as error:
         raise _with_key(key, error, value["class_path"]) from error
 

@@ -50,6 +50,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+class _Spec:
+    """Stands for the checkpoint's spec where jsonargparse links objects."""
+
+
 def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
     """Rebuild the task of a checkpoint, in evaluation mode, on the CPU; needs neither config nor data.
 
@@ -70,13 +74,17 @@ def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
             "build the task as that program did and call load_state_dict"
         )
     model = copy.deepcopy(ours["recipe"]["model"])
-    model.setdefault("init_args", {})["spec"] = ours["spec"]
-    if "weights" in model["init_args"]:
+    if "weights" in model.setdefault("init_args", {}):
         # The weights that a run began with are replaced by the checkpoint's own.
         model["init_args"]["weights"] = None
     allow_plugins_only(plugins)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Task, "model", required=True)
+    parser.add_class_arguments(_Spec, "given")
+    # Linked, it reaches the task as it is: a spec's text is no config, and must not be read as a number or as JSON.
+    parser.link_arguments(
+        "given", "model.init_args.spec", lambda _: ours["spec"], apply_on="instantiate"
+    )
     try:
         task = parser.instantiate(parser.parse_object({"model": model})).model
     except (ArgumentError, ImportError) as error:

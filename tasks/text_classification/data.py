@@ -141,7 +141,7 @@ class TextData(DataModule, ABC):
             text_column=corpus.text_column,
             pair_column=corpus.pair_column,
         )
-        self._notes = [*corpus.notes, *self._truncated(encoded)]
+        self._notes = [*corpus.notes, *self._truncated(encoded), *self._blank(encoded)]
 
     def _truncated(self, encoded: dict[Split, Encoded]) -> Iterator[str]:
         """Say how many texts were cut."""
@@ -154,6 +154,15 @@ class TextData(DataModule, ABC):
             yield (
                 f"texts of more than {self.max_length} tokens are cut, {kept} kept: {said} "
                 "(--data.max_length, --data.truncation)"
+            )
+
+    def _blank(self, encoded: dict[Split, Encoded]) -> Iterator[str]:
+        """Name texts in which the tokenizer finds nothing."""
+        named = [self._splits[s].texts.sources[i] for s, e in encoded.items() for i in e.blank]
+        if named:
+            yield (
+                f"{len(named):,} texts hold nothing that {type(self.tokens).__name__} reads and are one unknown token: "
+                f"{', '.join(named[:5])}{' ...' if len(named) > 5 else ''}"
             )
 
     @property
