@@ -50,10 +50,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-class _Spec:
-    """Stands for the checkpoint's spec where jsonargparse links objects."""
-
-
 def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
     """Rebuild the task of a checkpoint, in evaluation mode, on the CPU; needs neither config nor data.
 
@@ -78,20 +74,24 @@ def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
         # The weights that a run began with are replaced by the checkpoint's own.
         model["init_args"]["weights"] = None
     allow_plugins_only(plugins)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Task, "model", required=True)
-    parser.add_class_arguments(_Spec, "given")
-    # Linked, it reaches the task as it is: a spec's text is no config, and must not be read as a number or as JSON.
-    parser.link_arguments(
-        "given", "model.init_args.spec", lambda _: ours["spec"], apply_on="instantiate"
-    )
     try:
-        task = parser.instantiate(parser.parse_object({"model": model})).model
+        task = _build(model["class_path"], model["init_args"], ours["spec"])
     except (ArgumentError, ImportError) as error:
         raise BadCheckpoint(
             f"{path}: its task {model['class_path']} cannot be built: {error}"
         ) from error
-    assert isinstance(task, Task)
     task.recipe = ours["recipe"]
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
+
+
+def _build(class_path: str, init_args: dict[str, Any], spec: dict[str, Any]) -> Task:
+    """Build a task of its recipe's arguments and of a spec, whose text is no config, to be read as numbers or JSON."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--task", type=type[Task])
+    component = parser.parse_object({"task": class_path}).task
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(component, "arguments", skip={"spec"}, instantiate=False)
+    arguments = parser.instantiate(parser.parse_object({"arguments": init_args})).arguments
+    task: Task = component(**vars(arguments), spec=spec)
+    return task
