@@ -134,8 +134,8 @@ def builds_from_every_shipped_config(bench: Bench) -> None:
 )
 def takes_a_step(bench: Bench) -> None:
     """A training step gives a finite mean loss, the number of samples, and a gradient for every parameter."""
-    size = 4
-    task, data = bench.build({"data.batch_size": str(size)})
+    task, data = bench.build({"data.batch_size": "4"})
+    size = len(next(iter(data.batch_sampler("train", 0, 1))))
     task.train()
     result = task.step(bench.batch(task, data, "train"), "train")
     if not isinstance(result, StepResult):

@@ -40,7 +40,8 @@ class MeanAbsoluteError(Pairs):
     def compute(self) -> Tensor:
         """Return a number of at least 0."""
         predictions, targets = super().compute()
-        return (predictions - targets).abs().mean()
+        error: Tensor = (predictions - targets).abs().mean()
+        return error
 
 
 class RootMeanSquaredError(Pairs):
@@ -51,7 +52,8 @@ class RootMeanSquaredError(Pairs):
     def compute(self) -> Tensor:
         """Return a number of at least 0."""
         predictions, targets = super().compute()
-        return (predictions - targets).square().mean().sqrt()
+        error: Tensor = (predictions - targets).square().mean().sqrt()
+        return error
 
 
 class R2(Pairs):
@@ -94,9 +96,9 @@ def _correlation(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    _, places, counts = values.unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[places]
+    _, places, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    ranks: Tensor = counts.cumsum(0).double() - (counts - 1) / 2
+    return ranks[places]
 
 
 class LargestErrors(Surest):

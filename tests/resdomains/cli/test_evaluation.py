@@ -146,8 +146,8 @@ def test_items_of_like_size_share_a_batch_and_come_back_in_order(
     cli: Run, best: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [3, 1, 2, 3, 1, 2, 1]
-    for number, size in enumerate(sizes):
-        Path(f"{number}.txt").write_text(f"{number} -{number}" + " " * size)
+    for number, blanks in enumerate(sizes):
+        Path(f"{number}.txt").write_text(f"{number} -{number}" + " " * blanks)
     files = [f"{number}.txt" for number in range(len(sizes))]
     file = ("--format", "json", "--embeddings", "e.npz", "--batch_size", "3")
     expected = [json.loads(line) for line in predict(cli, best, *files, *file)[1].splitlines()]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from resdomains.classification import BinaryCrossEntropy, CrossEntropy, Threshold
 from resdomains.core import (
     FirstTokenHead,
+    PooledHead,
     ResidualEncoder,
     ResNet1d,
     SinusoidalPositions,
@@ -388,8 +389,8 @@ def test_texts_that_are_cut_are_counted_once(caplog: pytest.LogCaptureFixture) -
 
 
 def test_an_embedding_is_what_the_heads_linear_map_reads() -> None:
-    for head in ({}, {"head": FirstTokenHead}):
-        task = small_task(**head).eval()
+    for head in (PooledHead, FirstTokenHead):
+        task = small_task(head=head).eval()
         embedded = task.embed(batch())
         assert embedded.shape == (4, 16)
         expected = task(batch()["ids"], batch()["lengths"])
