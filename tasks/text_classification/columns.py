@@ -108,7 +108,7 @@ def guess_text(
         return named
     lengths = {}
     for column in free:
-        strings = [v for v in values(column)[:_LOOKED_AT] if isinstance(v, str)]
+        strings = [value for value in _some(values(column)) if isinstance(value, str)]
         if strings:
             lengths[column] = sum(map(len, strings)) / len(strings)
     if not lengths:
@@ -143,9 +143,10 @@ def guess_label(
         return free[0]
     few = []
     for column in free:
-        looked = values(column)[:_LOOKED_AT]
-        kinds = {repr(value) for value in looked}
-        if 1 < len(kinds) <= max(2, len(looked) / 4):
+        looked = _some(values(column))
+        stated = [repr(value) for value in looked if value is not None and value != ""]
+        # A column that is mostly empty holds remarks.
+        if len(stated) >= 0.9 * len(looked) and 1 < len(set(stated)) <= max(2, len(looked) / 4):
             few.append(column)
     if len(few) == 1:
         return few[0]
@@ -163,6 +164,11 @@ def guess_pair(columns: Sequence[str]) -> tuple[str, str] | None:
         if first is not None and second is not None:
             return first, second
     return None
+
+
+def _some(values: Sequence[Any]) -> Sequence[Any]:
+    """Values from all over a column, which may be sorted by class."""
+    return values[:: max(1, len(values) // _LOOKED_AT)]
 
 
 def _by_name(columns: Sequence[str], names: Sequence[str]) -> str | None:

@@ -56,7 +56,7 @@ def records(text: str, dialect: Dialect, faults: dict[int, str]) -> Iterator[tup
 def _quoted_records(
     text: str, delimiter: str, faults: dict[int, str]
 ) -> Iterator[tuple[int, list[str]]]:
-    # Possessive, because backtracking over a long text that has no closing quote would be slow.
+    # Possessive: two quotes are never taken for the end of a value and a new one, nor is a long text searched again.
     space = "" if delimiter.startswith(" ") else " *+"
     opening = re.compile(f'{space}"')
     value = re.compile(f'{space}"([^"]*+(?:""[^"]*+)*+)"{space}')
@@ -189,8 +189,9 @@ def has_header(rows: list[list[str]], known: Collection[str]) -> bool:
     """
     first, rest = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
     names = [name.strip() for name in first]
-    # An unnamed first column is the index that pandas writes.
-    if any(len(name) > 60 for name in names) or "" in names[1:]:
+    # Spreadsheets leave empty columns at the end, and pandas writes its index without a name at the beginning.
+    last = max((place for place, name in enumerate(names) if name), default=0)
+    if any(len(name) > 60 for name in names) or "" in names[1:last]:
         return False
     columns = [[row[i].strip() for row in rest] for i in range(len(first))]
     if any(
@@ -199,9 +200,11 @@ def has_header(rows: list[list[str]], known: Collection[str]) -> bool:
         return True
     votes = set[bool]()
     for name, column in zip(names, columns, strict=True):
-        if len(column) >= 4 and all(_is_number(value) for value in column):
+        if not name or len(column) < 4:
+            continue
+        if all(_is_number(value) for value in column):
             votes.add(not _is_number(name))
-        elif len(column) >= 4 and len(set(column)) <= len(column) / 4:
+        elif len(set(column)) <= len(column) / 4:
             votes.add(name not in column)
     return votes == {True}
 

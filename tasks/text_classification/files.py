@@ -14,7 +14,16 @@ from .data import TextData
 from .delimited import MISPLACED
 from .layout import ALIASES, SPLITS, existing, find_tables
 from .splits import RandomSplit, Splitting
-from .tables import DelimitedTable, Reading, Table, is_saved, read_saved, read_table, text_fault
+from .tables import (
+    DelimitedTable,
+    Reading,
+    Table,
+    is_saved,
+    read_saved,
+    read_table,
+    text_fault,
+    without_collector,
+)
 from .targets import Kind, class_list, class_name, guess_kind, has_class, in_order, number
 from .texts import Corpus, Texts
 from .tokens import Tokens
@@ -169,6 +178,7 @@ class TextFiles(TextData):
         self.left_out: list[BadSample] = []
         """The samples that `skip` left out, each with the reason."""
 
+    @without_collector()
     def read(self) -> Corpus:
         """Read all tables, check every sample, and hold out what the data do not.
 

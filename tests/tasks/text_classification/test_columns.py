@@ -41,6 +41,15 @@ def test_columns_are_guessed_by_what_they_hold() -> None:
     assert guess_label(list(TABLE), TABLE.__getitem__, "t", ["words"]) == "verdict"
 
 
+def test_columns_that_are_sorted_or_mostly_empty_are_seen_as_such() -> None:
+    table = {
+        "v1": ["ham"] * 3000 + ["spam"] * 500,
+        "v2": [f"message {i}" for i in range(3500)],
+        "2": ["PS"] * 10 + ["ok"] * 10 + [""] * 3480,
+    }
+    assert guess_label(list(table), table.__getitem__, "t", ["v2"]) == "v1"
+
+
 def test_the_other_one_of_two_columns_is_the_label() -> None:
     table = {"0": ["a b", "c d"], "1": ["x", "y"]}
     assert guess_label(list(table), table.__getitem__, "t", ["0"]) == "1"

@@ -45,6 +45,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line() -> None:
     found, faults = read('a,1\n"b,2\nc,3\nd,4')
     assert found == [(1, ["a", "1"]), (3, ["c", "3"]), (4, ["d", "4"])]
     assert faults == {2: "a quote opens a value here and is never closed"}
+    assert read('a,1\n"b"",2\nc,3')[1] == faults
 
 
 def test_a_quote_that_runs_into_another_costs_its_own_line_and_both_are_named() -> None:
@@ -137,6 +138,8 @@ def test_no_delimiter_is_found_where_none_is() -> None:
     [
         ([["Text", "Label"], ["a", "b"]], True),
         ([["", "text", "label"], ["0", "a", "b"]], True),
+        ([["v1", "v2", "", ""], *[["01"[i % 2], f"a {i}", "", ""] for i in range(8)]], True),
+        ([["0", "", "a"], *[["01"[i % 2], f"a {i}", ""] for i in range(8)]], False),
         ([["words", "verdict"], *[["a b c", "01"[i % 2]] for i in range(8)]], True),
         ([["words", "verdict"], *[["a b c", "yn"[i % 2]] for i in range(8)]], True),
         ([["a film", "1"], *[["a b c", "01"[i % 2]] for i in range(8)]], False),

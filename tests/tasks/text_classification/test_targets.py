@@ -89,12 +89,13 @@ def test_missing_labels_are_not_none_of_them() -> None:
 
 def test_numbers() -> None:
     assert [number(x) for x in ("1.5", 2, " -3e2 ", 0.25)] == [1.5, 2.0, -300.0, 0.25]
-    for value in ("x", "nan", math.inf, [1], 10**400, "1,5"):
+    wrong: list[Any] = ["x", "nan", math.inf, [1], 10**400, "1,5"]
+    for value in wrong:
         with pytest.raises(ValueError, match="must be a number, got"):
             number(value)
-    for value in ("", None):
+    for missing in ("", None):
         with pytest.raises(ValueError, match="missing"):
-            number(value)
+            number(missing)
 
 
 def test_columns_of_yes_and_no() -> None:
