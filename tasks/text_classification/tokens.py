@@ -5,6 +5,7 @@ encode, and a checkpoint carries it.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -118,22 +119,38 @@ class WordPiece(Tokens):
     """
 
     def __init__(self, vocabulary: int = 8000, lowercase: bool = True) -> None:
-        self.vocabulary, self.lowercase = _vocabulary(vocabulary), lowercase
+        self.vocabulary, self.lowercase = _vocabulary(vocabulary, 6), lowercase
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Learn the pieces."""
-        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
+        texts = list(readable(texts))
+        normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
+        special = [PAD, UNKNOWN, FIRST, SEPARATOR]
+        # Rarer characters of the texts become unknown, so that the vocabulary holds longer pieces too.
+        alphabet = _alphabet(
+            map(normalizer.normalize_str, texts),
+            min(1000, (self.vocabulary - len(special)) // 2),
+        )
+        # The trainer numbers `##` characters as its hash table gives out words, otherwise in every process, and breaks
+        # ties by number. Told before, they have one order; that it calls them special is undone below.
+        inner = [f"##{character}" for character in alphabet]
+        learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        learner.normalizer = normalizer
+        learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         trainer = trainers.WordPieceTrainer(
             vocab_size=self.vocabulary,
-            special_tokens=[PAD, UNKNOWN, FIRST, SEPARATOR],
-            # Rarer characters of the texts become unknown, so that the vocabulary holds pieces too.
-            limit_alphabet=min(1000, self.vocabulary // 2),
+            special_tokens=[*special, *alphabet, *inner],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(readable(texts), trainer)
+        learner.train_from_iterator(texts, trainer)
+        pieces = learner.get_vocab()
+        tokenizer = Tokenizer(models.WordPiece(pieces, unk_token=UNKNOWN))
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        tokenizer.add_special_tokens(special)
         return _around(tokenizer)
 
 
@@ -181,7 +198,8 @@ class Pretrained(Tokens):
     def __init__(self, source: str, vocabulary: int | None = None) -> None:
         self.source = source
         self._tokenizer = _published(source)
-        known = self._tokenizer.get_vocab_size()
+        # The largest counts, not how many there are: some vocabularies have gaps.
+        known = max(self._tokenizer.get_vocab().values()) + 1
         if vocabulary is not None and vocabulary < known:
             raise ValueError(
                 f"vocabulary must be at least the {known} ids of the tokenizer of {source}, got {vocabulary}"
@@ -226,10 +244,19 @@ def _published(source: str) -> Tokenizer:
     return tokenizer
 
 
-def _vocabulary(value: int, least: int = 5) -> int:
+def _vocabulary(value: int, least: int) -> int:
     if value < least:
         raise ValueError(f"vocabulary must be at least {least}, got {value}")
     return value
+
+
+def _alphabet(texts: Iterable[str], most: int) -> list[str]:
+    """The most frequent characters but blanks, in their own order; of equally frequent ones the smaller."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    found = [character for character in counts if not character.isspace()]
+    return sorted(sorted(found, key=lambda c: (-counts[c], c))[:most])
 
 
 def _between(tokenizer: Tokenizer) -> Tokenizer:
