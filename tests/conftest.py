@@ -1,4 +1,4 @@
-"""What every test gets: one torch thread, W&B offline in a folder of its own, no windows."""
+"""What every test gets: one torch thread, W&B offline and caches in folders of its own, no windows, no hub."""
 
 import os
 from collections.abc import Iterator
@@ -18,6 +18,8 @@ def quiet_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("MPLBACKEND", "Agg")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("XDG_CACHE_HOME", str(home / "xdg"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
         for name in ("CACHE", "CONFIG", "DATA"):
             patch.setenv(f"WANDB_{name}_DIR", str(home / name.lower()))
         # Whoever runs the tests may be logged in, with a project of their own; the tests are not.
