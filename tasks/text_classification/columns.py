@@ -33,6 +33,7 @@ _PAIRS = (
     ("question", "sentence"),
     ("text1", "text2"),
     ("text_a", "text_b"),
+    ("#1 string", "#2 string"),
 )
 KNOWN = frozenset(
     [*_TEXT, *_LABEL, *(name for pair in _PAIRS for name in pair), "id", "idx", "index"]

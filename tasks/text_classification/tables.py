@@ -267,8 +267,9 @@ def _dialect(text: str, name: str, suffix: str, reading: Reading, single: bool) 
         return column if suffix == ".csv" and one else Dialect("", False)
     if found is None:
         raise ValueError(
-            f"{name}: neither tab, comma, semicolon nor bar gives most lines equally many values, two at least; "
-            "a table needs a text and a label: set --data.delimiter to what stands between them"
+            f"{name}: neither tab, comma, semicolon nor bar gives most lines equally many values, two at least; a "
+            "table needs a text and a label: set --data.delimiter to what stands between them, and put texts that "
+            "hold it in quotes"
         )
     if reading.quoting != "auto":
         return Dialect(found.delimiter, reading.quoting == "standard")

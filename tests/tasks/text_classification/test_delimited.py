@@ -123,6 +123,21 @@ def test_quotes_that_belong_to_messages_are_left_to_them() -> None:
     assert sniff("\n".join(lines), "") == Dialect("\t", False)
 
 
+def test_messages_that_open_and_close_a_quote_in_two_lines_are_two() -> None:
+    text = "".join(f"y\t{text}\n" for text in texts(20)) + 'y\t"so he\nn\tsaid"\n'
+    assert sniff(text, "") == Dialect("\t", False)
+
+
+def test_the_header_decides_between_delimiters_that_nearly_all_lines_have() -> None:
+    rows = ["a, b\ty"] * 18 + ["a, b"] * 2
+    assert sniff("\n".join(["text\tlabel", *rows]), ".csv") == Dialect("\t", False)
+
+
+def test_the_suffix_decides_between_delimiters_that_all_lines_have() -> None:
+    for suffix, delimiter in ((".csv", ","), (".tsv", "\t"), (".txt", "\t")):
+        assert sniff("a, b\tc\n" * 9, suffix) == Dialect(delimiter, False)
+
+
 def test_two_lines_of_a_text_are_quoted_and_not_two_records() -> None:
     text = "text,label\n" + '"one\ntwo",a\nthree,b\n' * 10
     assert sniff(text, ".csv") == Dialect(",", True)
