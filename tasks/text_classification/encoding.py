@@ -4,7 +4,9 @@ import hashlib
 import os
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from .tokens import readable
@@ -25,6 +27,8 @@ _AT_ONCE = 2048  # texts, so that the tokenizer's own results, which are large, 
 # Characters of a text that are read for each token that may stay; longer texts are cut before they are encoded.
 _CHARACTERS = 64
 _CACHE_BYTES = 4 * 2**30
+
+_Item = str | tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,26 @@ class Encoder:
         max_length: Tokens of an item, the special ones included, at most.
         truncation: What is kept of a longer one: `head`, `tail` or `both`.
 
+    Attributes:
+        vocabulary: Number of ids that may occur.
+
     Raises:
         ValueError: If the JSON is no tokenizer's, or the length leaves no room for a text.
     """
 
     def __init__(self, tokenizer: str, max_length: int, truncation: str) -> None:
-        try:
+        with _trouble("tokenizer is no JSON of the `tokenizers` library"):
             self._tokenizer = Tokenizer.from_str(tokenizer)
-        except Exception as error:  # what `tokenizers` raises is of type Exception itself
-            raise ValueError(
-                f"tokenizer is no JSON of the `tokenizers` library: {error}"
-            ) from error
+            # Both would change items behind our back.
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+        with _trouble("tokenizer's JSON contradicts itself"):
+            # Single texts, pairs and unknown characters, so that a wrong one shows here.
+            trials = self._tokenizer.encode_batch(["a\uffff", ("a", "a")])
+            ids = [*self._tokenizer.get_vocab().values(), *trials[0].ids, *trials[1].ids]
+            self.vocabulary = 1 + max(ids, default=0)
+            for trial in trials:
+                np.array(trial.ids, np.int32), np.array(trial.type_ids, np.uint8)
         self._json, self.max_length, self.truncation = tokenizer, max_length, truncation
         # An item of a text without tokens becomes this one.
         self._unknown = next(
@@ -157,34 +170,76 @@ class Encoder:
         for begin in range(0, len(texts), _AT_ONCE):
             first = list(readable(texts[begin : begin + _AT_ONCE]))
             second = None if pairs is None else list(readable(pairs[begin : begin + _AT_ONCE]))
-            short = [self._shorten(text) for text in first]
-            short_pairs = None if second is None else [self._shorten(text) for text in second]
-            inputs = short if short_pairs is None else list(zip(short, short_pairs, strict=True))
-            for row, encoding in enumerate(self._tokenizer.encode_batch(inputs)):
+            whole: list[_Item] = [*first] if second is None else [*zip(first, second, strict=True)]
+            short = [self._shorten(item) for item in whole]
+            for item, shortened, encoding in zip(whole, short, self._tokenize(short), strict=True):
+                places = self._kept(encoding)
+                if shortened != item and not self._far(encoding, places, shortened):
+                    (encoding,) = self._tokenize([item])
+                    places, shortened = self._kept(encoding), item
                 ids = np.array(encoding.ids, np.int32)
                 kinds = np.array(encoding.type_ids, np.uint8)
-                was_cut = len(short[row]) < len(first[row]) or (
-                    second is not None
-                    and short_pairs is not None
-                    and len(short_pairs[row]) < len(second[row])
-                )
-                if len(ids) > self.max_length:
-                    owners = np.array([-1 if s is None else s for s in encoding.sequence_ids])
-                    places = kept(owners, self.max_length, self.truncation)
-                    ids, kinds, was_cut = ids[places], kinds[places], True
-                yield ids, kinds, was_cut
+                yield ids[places], kinds[places], len(places) < len(ids) or shortened != item
 
-    def _shorten(self, text: str) -> str:
-        """Cut a text that is so long that nobody would wait for its tokens; what stays has enough of them."""
+    def _tokenize(self, inputs: Sequence[_Item]) -> list[Encoding]:
+        with _trouble("tokenizer cannot encode a text"):
+            found: list[Encoding] = self._tokenizer.encode_batch(inputs)
+            return found
+
+    def _kept(self, encoding: Encoding) -> NDArray[np.int64]:
+        if len(encoding) <= self.max_length:
+            return np.arange(len(encoding))
+        owners = np.array([-1 if s is None else s for s in encoding.sequence_ids])
+        return kept(owners, self.max_length, self.truncation)
+
+    def _shorten(self, item: _Item) -> _Item:
+        """Take the middle out of texts that are so long that nobody would wait for all of their tokens."""
         longest = _CHARACTERS * self.max_length
-        if len(text) <= 2 * longest:
-            return text
-        return text[:longest] + "\n" + text[-longest:]
+
+        def ends(text: str) -> str:
+            return text if len(text) <= 2 * longest else text[:longest] + "\n" + text[-longest:]
+
+        return ends(item) if isinstance(item, str) else (ends(item[0]), ends(item[1]))
+
+    def _far(self, encoding: Encoding, places: NDArray[np.int64], item: _Item) -> bool:
+        """Whether the tokens that stay are far from where texts were shortened, so that they are the whole texts'."""
+        near = _CHARACTERS * self.max_length // 2  # half of what is left at an end
+        if len(places) == len(encoding):
+            return False
+        sizes = [len(item)] if isinstance(item, str) else [len(text) for text in item]
+        owners, offsets = encoding.sequence_ids, encoding.offsets
+        for place in places:
+            owner, (begin, end) = owners[place], offsets[place]
+            if owner is None or sizes[owner] <= 4 * near:
+                continue
+            if near < end and begin < sizes[owner] - near:
+                return False
+        return True
+
+
+@contextmanager
+def _trouble(what: str) -> Iterator[None]:
+    """Say what went wrong in `tokenizers`, whose panics are no `Exception`.
+
+    Raises:
+        ValueError: Instead of them.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def cache_folder() -> Path:
     """Return the folder of encoded texts: `resdomains/text` in the user's cache (XDG_CACHE_HOME, or ~/.cache)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base:
+        try:
+            base = str(Path.home() / ".cache")
+        except RuntimeError:  # a user without a home, as in some containers
+            base = tempfile.gettempdir()
     return Path(base) / "resdomains" / "text"
 
 
@@ -193,13 +248,26 @@ def _load(path: Path) -> Encoded | None:
         if not path.is_file():
             return None
         held = load_file(path)
-        os.utime(path)  # the oldest go first when the cache is full
-        return Encoded(
+        found = Encoded(
             held["ids"], held.get("types"), held["offsets"], int(held["cut"]), held["blank"]
         )
-    except (OSError, SafetensorError, KeyError) as error:
+        if int(held["check"]) != _check(found):
+            raise ValueError("its content is not what was written")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         warnings.warn(f"{path} cannot be read and is made anew: {error}", stacklevel=2)
         return None
+    # The oldest go first when the cache is full; of another's cache they keep their age.
+    with suppress(OSError):
+        os.utime(path)
+    return found
+
+
+def _check(encoded: Encoded) -> int:
+    """A checksum, since a file that a disk or a person damaged may still have its form."""
+    check = encoded.cut
+    for values in (encoded.ids, encoded.types, encoded.offsets, encoded.blank):
+        check = zlib.crc32(values.numpy().tobytes() if values is not None else b"none", check)
+    return check
 
 
 def _save(encoded: Encoded, path: Path) -> None:
@@ -208,6 +276,7 @@ def _save(encoded: Encoded, path: Path) -> None:
         "offsets": encoded.offsets,
         "cut": torch.tensor(encoded.cut),
         "blank": encoded.blank,
+        "check": torch.tensor(_check(encoded)),
     }
     if encoded.types is not None:
         held["types"] = encoded.types
@@ -224,9 +293,13 @@ def _save(encoded: Encoded, path: Path) -> None:
 
 def _prune(folder: Path, limit: int) -> None:
     """Remove the files that were not used for longest until the rest fits."""
-    files = sorted(folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True)
+    files = []
+    for file in folder.glob("*.safetensors"):
+        with suppress(FileNotFoundError):  # another process may remove it
+            held = file.stat()
+            files.append((held.st_mtime, held.st_size, file))
     total = 0
-    for file in files:
-        total += file.stat().st_size
+    for _, size, file in sorted(files, reverse=True):
+        total += size
         if total > limit:
             file.unlink(missing_ok=True)
