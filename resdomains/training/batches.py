@@ -191,7 +191,10 @@ class LengthBatches(Batches):
         self.multiple = multiple if wanted % multiple == 0 else 1
         costs = self._rounded.sort(descending=True).values.tolist()
         # The sorted lengths are those of every epoch, so the places of the cuts are too.
-        cuts = _cut(costs, wanted, world)
+        # The batches of a single process, unless one is too small to have a sample for each of several.
+        cuts = _cut(costs, wanted, 1)
+        if any(end - begin < world for begin, end in itertools.pairwise(cuts)):
+            cuts = _cut(costs, wanted, world)
         self._pieces = [(begin, end - begin) for begin, end in itertools.pairwise(cuts)]
         self.positions = max((size * costs[begin] for begin, size in self._pieces), default=0)
         """The largest number of positions of a global batch, padding included."""

@@ -37,6 +37,18 @@ def test_processes_together_see_the_batches_of_one() -> None:
         assert together == [set(batch) for batch in alone]
 
 
+def test_a_last_batch_that_two_processes_could_not_share_changes_no_other_cut() -> None:
+    for seed in range(40):
+        sizes = lengths(100 + seed, seed)
+        alone, one, two = (
+            LengthBatches(sizes, 12, rank, world, shuffle=True, seed=0)
+            for rank, world in ((0, 1), (0, 2), (1, 2))
+        )
+        if min(len(batch) for batch in alone) > 1:
+            together = [set(a) | set(b) for a, b in zip(one, two, strict=True)]
+            assert together == [set(batch) for batch in alone]
+
+
 def test_there_are_as_many_batches_as_of_equal_size_and_as_len_says() -> None:
     for world in (1, 2, 3):
         for rank, part in enumerate(shares(world)):
