@@ -269,9 +269,12 @@ def best_threshold(curve: Tensor) -> Tensor:
     """
     thresholds, f1 = curve
     below = torch.cat((thresholds[1:], thresholds.new_zeros(1)))
-    halfway = (thresholds + below) / 2
+    halfway = ((thresholds + below) / 2).float()
+    # Between neighbours in float32 there is no room: the threshold is then the probability itself.
+    halfway = torch.where(halfway > below, halfway, thresholds.float())
     best = f1 >= f1.max() - 1e-12  # sums in another order differ by less
-    return halfway[torch.where(best, (halfway - 0.5).abs(), 2.0).argmin()].float()
+    chosen: Tensor = halfway[torch.where(best, (halfway - 0.5).abs(), 2.0).argmin()]
+    return chosen
 
 
 def f1_at(curve: Tensor, threshold: Tensor) -> Tensor:
@@ -283,7 +286,8 @@ def f1_at(curve: Tensor, threshold: Tensor) -> Tensor:
     """
     thresholds, f1 = curve
     named = int((thresholds >= threshold).sum())
-    return f1[named - 1] if named else f1.new_zeros(())
+    found: Tensor = f1[named - 1] if named else f1.new_zeros(())
+    return found
 
 
 class Threshold(F1Curve):

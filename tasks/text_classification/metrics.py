@@ -28,7 +28,7 @@ class Pairs(Exact):
     def compute(self) -> Tensor:
         """Return (2, N): predictions, targets."""
         # torchmetrics replaces a list by one tensor when it merges processes.
-        parts = (self.predictions, self.targets)
+        parts: tuple[list[Tensor] | Tensor, ...] = (self.predictions, self.targets)
         return torch.stack([p if isinstance(p, Tensor) else torch.cat(p) for p in parts])
 
 

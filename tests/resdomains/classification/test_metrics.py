@@ -199,6 +199,14 @@ def test_of_equally_good_thresholds_the_one_nearest_to_a_half_is_taken() -> None
     assert float(best_threshold(curve)) == pytest.approx(0.5)
 
 
+def test_between_neighbouring_numbers_the_threshold_keeps_them_apart() -> None:
+    low = torch.tensor(0.7)
+    high = torch.nextafter(low, torch.tensor(1.0))
+    probabilities, labels = torch.stack((high, low))[:, None], torch.tensor([[1.0], [0.0]])
+    best = best_threshold(result(F1Curve(1), probabilities, labels))
+    assert (probabilities >= best)[:, 0].tolist() == [True, False]
+
+
 def test_a_threshold_above_all_probabilities_names_nothing() -> None:
     curve = result(F1Curve(CLASSES), *labelled())
     assert float(f1_at(curve, torch.tensor(1.1))) == 0
