@@ -16,7 +16,7 @@ def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tupl
 
     Raises:
         ConfigError: For a change that the checkpoint's state cannot follow: another task, network or
-            optimizer.
+            optimizer, or other frozen blocks.
     """
     found = changes(recipe, now)
     # Another task changes everything below it: its own name is what to say.
@@ -25,6 +25,7 @@ def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tupl
             "model.class_path",
             "model.optimization.optimizer.class_path",
             "model.optimization.optimizer",
+            "model.optimization.frozen",
         ):
             raise ConfigError(
                 key,

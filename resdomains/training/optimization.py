@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -109,11 +109,20 @@ class Optimization:
     tricks"). With `layer_decay` d < 1 a parameter's rate is lr * d^(n - l), where l is the number of blocks below it
     and n that of all (Clark et al. 2020), so that a fine-tuned network's first layers move least.
 
+    With `frozen` k the parameters with l <= k keep their values: those of the first k of the backbone's blocks and of
+    all that stands below and between them. 0 freezes the stem or the embeddings, n the whole backbone; the head always
+    learns. No gradient is computed for them, so that a step costs what the rest costs and a forward pass, and their
+    modules stay in evaluation mode: no dropout, and batch norms keep the statistics they have.
+
     Args:
         lr: Peak learning rate for the global batch, whatever the number of processes.
         optimizer: The optimizer's class, given the parameter groups and the rate.
         schedule: The course of the rate over the run.
         layer_decay: Factor in (0, 1] from each block to the one before it.
+        frozen: Number of the backbone's first blocks that stay as they are, with what is below them; None: all learn.
+
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     def __init__(
@@ -122,6 +131,7 @@ class Optimization:
         optimizer: OptimizerFactory = AdamW,
         schedule: Schedule | None = None,
         layer_decay: float = 1.0,
+        frozen: int | None = None,
     ) -> None:
         if not lr > 0:
             raise ValueError(f"lr must be positive, got {lr}")
@@ -129,10 +139,59 @@ class Optimization:
             raise ValueError(
                 f"layer_decay must lie in (0, 1], got {layer_decay}; 1 gives every layer the same rate"
             )
+        if frozen is not None and frozen < 0:
+            raise ValueError(
+                f"frozen must be at least 0 (the stem or the embeddings alone), got {frozen}; "
+                "leave it out and everything learns"
+            )
         self.lr = lr
         self.optimizer = optimizer
         self.schedule = schedule if schedule is not None else WarmupCosine()
         self.layer_decay = layer_decay
+        self.frozen = frozen
+
+    def freeze(
+        self, module: nn.Module, backbone: str, blocks: Iterator[tuple[str, nn.Module]]
+    ) -> None:
+        """Let the frozen parameters ask for no gradient; `hold` puts their modules in evaluation mode.
+
+        Args:
+            module: What is trained.
+            backbone: Name of the backbone within it.
+            blocks: The backbone's blocks in order, by their name within it.
+
+        Raises:
+            ValueError: If the backbone has fewer blocks than shall be frozen.
+        """
+        if self.frozen is None:
+            return
+        names = [f"{backbone}.{name}." for name, _ in blocks]
+        if self.frozen > len(names):
+            raise ValueError(
+                f"frozen must be at most {len(names)}, the number of the backbone's blocks (with which all of it "
+                f"stays as it is), got {self.frozen}"
+            )
+        parameters = dict(module.named_parameters())
+        for name, level in _levels(parameters, backbone, names).items():
+            if level <= self.frozen:
+                parameters[name].requires_grad_(False)
+
+    def hold(
+        self, module: nn.Module, backbone: str, blocks: Iterator[tuple[str, nn.Module]]
+    ) -> None:
+        """Put the modules that are frozen with all they hold in evaluation mode; arguments as of `freeze`."""
+        if self.frozen is None:
+            return
+        modules = dict(module.named_modules())
+        names = [f"{backbone}.{name}." for name, _ in blocks]
+        levels = _levels(modules, backbone, names)
+        # A module stands as high as the highest of those in it, and these follow it.
+        for name in reversed(levels):
+            parent = name.rpartition(".")[0]
+            levels[parent] = max(levels[parent], levels[name])
+        for name, level in levels.items():
+            if level <= self.frozen:
+                modules[name].training = False
 
     def build(
         self, module: nn.Module, backbone: str, blocks: Iterator[tuple[str, nn.Module]]
@@ -147,11 +206,9 @@ class Optimization:
         names = [f"{backbone}.{name}." for name, _ in blocks]
         top = len(names) + 1
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-        passed = 0
-        for name, parameter in module.named_parameters():
-            # A network's parameters come in the order of its layers, also those between blocks.
-            passed = next((i for i, b in enumerate(names, 1) if name.startswith(b)), passed)
-            level = passed if name.startswith(f"{backbone}.") else top
+        parameters = dict(module.named_parameters())
+        for name, level in _levels(parameters, backbone, names).items():
+            parameter = parameters[name]
             if parameter.requires_grad:
                 key = (level if self.layer_decay < 1.0 else top, parameter.ndim > 1)
                 groups.setdefault(key, []).append(parameter)
@@ -162,11 +219,11 @@ class Optimization:
         return self.optimizer(
             [
                 {
-                    "params": parameters,
+                    "params": group,
                     "lr": self.lr * self.layer_decay ** (top - level),
                     **({} if decayed else {"weight_decay": 0.0}),
                 }
-                for (level, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+                for (level, decayed), group in sorted(groups.items(), key=lambda item: item[0])
             ],
             self.lr,
         )
@@ -176,3 +233,20 @@ class Optimization:
         return LambdaLR(
             optimizer, lambda step: self.schedule.factor(min((step + 1) / max(steps, 1), 1.0))
         )
+
+
+def _levels(entries: Iterable[str], backbone: str, blocks: Sequence[str]) -> dict[str, int]:
+    """The number of blocks that lie below each parameter or module, itself included; one more for those of the head.
+
+    Args:
+        entries: Their names, in the order of the network's layers, as torch lists them; so those between blocks are
+            known by what comes before them.
+        backbone: Name of the backbone.
+        blocks: Names of its blocks, with a dot at the end.
+    """
+    levels = {}
+    passed = 0
+    for name in entries:
+        passed = next((i for i, b in enumerate(blocks, 1) if f"{name}.".startswith(b)), passed)
+        levels[name] = passed if f"{name}.".startswith(f"{backbone}.") else len(blocks) + 1
+    return levels

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -53,7 +53,10 @@ class Task(LightningModule, ABC):
     Args:
         backbone: The residual network; its `blocks()` order the layer-wise rates.
         spec: The data's plain description, from which the task builds its head and its preprocessing.
-        optimization: Optimizer, rate and schedule.
+        optimization: Optimizer, rate, schedule, and what of the backbone is frozen.
+
+    Raises:
+        ValueError: If more blocks shall be frozen than the backbone has.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -78,6 +81,8 @@ class Task(LightningModule, ABC):
         self.backbone = backbone
         self.spec = spec
         self.optimization = optimization if optimization is not None else Optimization()
+        # Here, since strategies ask which parameters have gradients before they build optimizers.
+        self.optimization.freeze(self, "backbone", self.blocks())
         self.recipe: dict[str, Any] | None = None
         """The config this task was built from, all plain; None when built in Python."""
         self.samples_seen = 0
@@ -171,6 +176,17 @@ class Task(LightningModule, ABC):
         blocks = getattr(self.backbone, "blocks", None)
         if callable(blocks):
             yield from blocks()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if mode:
+            self.optimization.hold(self, "backbone", self.blocks())
+        return self
+
+    def on_train_start(self) -> None:
+        """Put frozen parts in evaluation mode: Lightning trains a task in the mode it finds."""
+        self.train()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its per-step schedule."""

@@ -81,6 +81,10 @@ def test_a_checkpoint_alone_is_enough(cli: Run, last: str) -> None:
             " with torch.optim.SGD",
         ),
         (
+            ("--model.optimization.frozen", "0"),
+            "model.optimization.frozen: is 0, the checkpoint was trained with None",
+        ),
+        (
             ("--config", "image_classification/digits"),
             "model.class_path: is resdomains_tasks.image_classification.ImageClassification",
         ),
