@@ -161,6 +161,13 @@ class Tiny(Task):
     def collate(self, items: Sequence[Any]) -> Any:
         return {"source": [i["source"] for i in items], "x": torch.tensor([i["x"] for i in items])}
 
+    def export(self, folder: Path, format: str) -> str:
+        (folder / "config.json").write_text(format)
+        (folder / "weights.txt").write_text(str(self.head.weight.tolist()))
+        if self.head.in_features == 7:
+            raise ValueError("seven is no width of theirs")
+        return "a tiny network"
+
     def score(self, results: Mapping[str, Tensor]) -> Tensor:
         return results["accuracy"]
 

@@ -1,0 +1,81 @@
+"""Write a checkpoint's network for another library: a whole folder, or nothing."""
+
+import os
+import shutil
+from pathlib import Path
+
+from resdomains.cli.arguments import Arguments
+from resdomains.cli.commands.export import FORMATS
+from resdomains.cli.errors import CliError
+from resdomains.cli.quiet import quiet
+from resdomains.cli.session import import_plugins
+from resdomains.training import BadCheckpoint, load_task
+
+
+def export(arguments: Arguments) -> int:
+    """Export what a command line names.
+
+    Raises:
+        CliError: If the checkpoint cannot be used, its network has no counterpart in the format, or the folder holds
+            something.
+    """
+    quiet()
+    folder = Path(arguments.options["output"]).expanduser().resolve()
+    overwrite = arguments.flag("overwrite", False)
+    _check(folder, overwrite)
+    import_plugins(arguments.plugins)
+    try:
+        task = load_task(arguments.options["ckpt_path"], arguments.plugins)
+    except BadCheckpoint as error:
+        raise CliError(f"--ckpt_path {error}") from error
+    write = getattr(task, "export", None)
+    if write is None:
+        raise CliError(
+            f"--ckpt_path: {type(task).__name__} exports nothing (it has no method `export`)"
+        )
+    shape = arguments.choice("format", FORMATS[0], FORMATS)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        beside.mkdir()
+        said = write(beside, shape)
+        _replace(folder, beside, overwrite)
+    except (ValueError, ImportError) as error:
+        raise CliError(f"cannot export to {shape}: {error}") from error
+    except OSError as error:
+        raise CliError(f"--output {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    print(f"{said}\nwritten to {folder}")
+    return 0
+
+
+def _check(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that must not be replaced, before anything is loaded."""
+    if not folder.parent.is_dir():
+        raise CliError(f"--output {folder}: its folder does not exist")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CliError(f"--output {folder}: is a file; give a new or empty folder")
+    if any(folder.iterdir()) and not overwrite:
+        raise CliError(
+            f"--output {folder}: is not empty; give another folder, or --overwrite true replaces an earlier export"
+        )
+
+
+def _replace(folder: Path, new: Path, overwrite: bool) -> None:
+    """Put the new folder in the place of the old one, if that holds nothing but an earlier export."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    _check(folder, overwrite)
+    others = sorted({p.name for p in folder.iterdir()} - {p.name for p in new.iterdir()})
+    if others:
+        raise CliError(
+            f"--output {folder}: holds what no export writes ({', '.join(others[:3])}), so it is not replaced; "
+            "give another folder"
+        )
+    old = new.with_name(f"{new.name}.old")
+    folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old)
