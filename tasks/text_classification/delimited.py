@@ -189,9 +189,7 @@ def has_header(rows: list[list[str]], known: Collection[str]) -> bool:
     """
     first, rest = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
     names = [name.strip() for name in first]
-    # Spreadsheets leave empty columns at the end, and pandas writes its index without a name at the beginning.
-    last = max((place for place, name in enumerate(names) if name), default=0)
-    if any(len(name) > 60 for name in names) or "" in names[1:last]:
+    if any(len(name) > 60 for name in names):
         return False
     columns = [[row[i].strip() for row in rest] for i in range(len(first))]
     if any(
@@ -200,6 +198,7 @@ def has_header(rows: list[list[str]], known: Collection[str]) -> bool:
         return True
     votes = set[bool]()
     for name, column in zip(names, columns, strict=True):
+        # Spreadsheets leave empty columns at the end, and pandas writes its index without a name.
         if not name or len(column) < 4:
             continue
         if all(_is_number(value) for value in column):

@@ -81,9 +81,9 @@ class TextFiles(TextData):
         root: The file or folder.
         batch_size: Texts of a batch over all processes together, on average.
         tokens: What a token is.
-        train: The training table, below `root`; found if None. If given, nothing else is looked for.
-        val: The table that validates.
-        test: The table that tests.
+        train: The training table, below `root`; found if None.
+        val: The table that validates, likewise.
+        test: The table that tests, likewise.
         text: The column of the text, by name or number from 0; guessed if None.
         pair: The column of the second text, where items are two; if None, there is one only if both are called like
             sentence1 and sentence2, premise and hypothesis.

@@ -66,11 +66,10 @@ def find_tables(root: Path, given: Mapping[Split, str | None]) -> dict[Split, li
                 what = "is a folder" if path.is_dir() else "does not exist"
                 raise ValueError(f"{split}: {path} {what}; {_holds(root)}")
             found[split] = [path]
-        # Whoever names the training file alone means that file alone.
-        elif given["train"] is None:
-            paths = _of_split(root, split)
-            if paths:
-                found[split] = paths
+            continue
+        paths = _of_split(root, split)
+        if paths:
+            found[split] = paths
     if "train" in found:
         return found
     tables = [path for path in _tables(root) if not _NO_TABLES.match(path.stem)]

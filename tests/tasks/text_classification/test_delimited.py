@@ -154,7 +154,7 @@ def test_no_delimiter_is_found_where_none_is() -> None:
         ([["Text", "Label"], ["a", "b"]], True),
         ([["", "text", "label"], ["0", "a", "b"]], True),
         ([["v1", "v2", "", ""], *[["01"[i % 2], f"a {i}", "", ""] for i in range(8)]], True),
-        ([["0", "", "a"], *[["01"[i % 2], f"a {i}", ""] for i in range(8)]], False),
+        ([["text", "", "label"], ["a", "", "b"]], True),
         ([["words", "verdict"], *[["a b c", "01"[i % 2]] for i in range(8)]], True),
         ([["words", "verdict"], *[["a b c", "yn"[i % 2]] for i in range(8)]], True),
         ([["a film", "1"], *[["a b c", "01"[i % 2]] for i in range(8)]], False),

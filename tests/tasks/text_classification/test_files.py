@@ -103,11 +103,14 @@ def test_splits_may_be_in_parts_and_in_folders(tmp_path: Path, names: list[str])
 
 
 def test_files_may_be_named(tmp_path: Path) -> None:
-    for name in ("train", "one", "two", "three"):
+    for name in ("train", "one", "two", "three", "test"):
         write(tmp_path / f"{name}.csv", ROWS[:10])
     corpus = read(tmp_path, train="one.csv", val="two.csv")
-    assert corpus.splits["train"].sources[0] == "one.csv:2"
-    assert set(corpus.splits) == {"train", "val"}
+    assert {split: texts.sources[0] for split, texts in corpus.splits.items()} == {
+        "train": "one.csv:2",
+        "val": "two.csv:2",
+        "test": "test.csv:2",
+    }
 
 
 @pytest.mark.parametrize(
@@ -156,11 +159,10 @@ def test_a_root_that_is_not_there_or_a_file_among_others_is_refused(tmp_path: Pa
 
 
 def test_the_other_tables_are_read_as_the_training_table(tmp_path: Path) -> None:
-    write(tmp_path / "train.csv")
-    # By itself it would be read without a header, between tabs.
-    (tmp_path / "test.csv").write_text("text,label\na\tb,y\nc\td,n\n")
-    corpus = read(tmp_path)
-    assert corpus.splits["test"].texts == ["a\tb", "c\td"]
+    write(tmp_path / "train.csv", ROWS, "words", "verdict")
+    # By itself two lines tell nothing of a header.
+    write(tmp_path / "test.csv", [("a", "y"), ("b", "n")], "words", "verdict")
+    assert read(tmp_path).splits["test"].texts == ["a", "b"]
 
 
 def test_columns_are_given_by_name_or_number(tmp_path: Path) -> None:

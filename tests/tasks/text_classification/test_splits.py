@@ -63,6 +63,10 @@ def test_equal_texts_are_on_one_side(split: Splitting) -> None:
     found = split.split(texts(names, ["ab"[i % 3 == 0] for i in range(200)]), with_test=True)
     assert len(set(zip(names, found, strict=True))) == 40
     assert set(found) == {"train", "val", "test"}
+    if isinstance(split, RandomSplit):
+        # Repeated texts count once.
+        uneven = split.split(texts(["0"] * 100 + names[1:40], ["a"] * 139), with_test=True)
+        assert Counter(uneven[99:]) == {"train": 16, "val": 12, "test": 12}
     pairs = [str(i) for i in range(200)]
     paired = split.split(texts(["a"] * 200, ["a"] * 200, pairs), with_test=True)
     assert len(set(paired)) == 3
