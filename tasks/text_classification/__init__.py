@@ -1,5 +1,6 @@
 """Text classification: one class a text or a pair of texts, several labels, or a number."""
 
+from .augment import Augment, TokenDropout
 from .data import EncodedTexts, TextData
 from .docstrings import Docstrings
 from .files import TextFiles
@@ -11,6 +12,7 @@ from .texts import Corpus, Texts
 from .tokens import BytePairs, Bytes, Characters, Pretrained, Tokens, WordPiece
 
 __all__ = [
+    "Augment",
     "BytePairs",
     "Bytes",
     "Characters",
@@ -27,6 +29,7 @@ __all__ = [
     "TextFiles",
     "TextSpec",
     "Texts",
+    "TokenDropout",
     "Tokens",
     "WordPiece",
 ]

@@ -11,8 +11,10 @@ from torch.utils.data import Dataset
 
 from resdomains.training import BadSample, DataModule
 from resdomains.training.batches import LengthBatches
+from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
 
+from .augment import Augment
 from .encoding import Encoded, Encoder
 from .spec import TextSpec
 from .texts import Corpus, Texts
@@ -62,8 +64,9 @@ class TextData(DataModule, ABC):
         tokens: What a token is.
         max_length: Tokens of an item, the special ones included, at most.
         truncation: What is kept of a longer text: its `head`, its `tail`, or `both` ends.
+        augment: Random changes of training batches, in order.
         num_workers: Loader processes; 0, reading in the training process, is the fastest for texts in memory.
-        seed: Seed of the order.
+        seed: Seed of the order and of the augmentation.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class TextData(DataModule, ABC):
         tokens: Tokens,
         max_length: int = 256,
         truncation: Literal["head", "tail", "both"] = "head",
+        augment: list[Augment] | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -82,6 +86,7 @@ class TextData(DataModule, ABC):
         self.tokens = tokens
         self.max_length = max_length
         self.truncation = truncation
+        self.augment = list(augment or [])
         self._splits: dict[Split, EncodedTexts] = {}
         self._spec: TextSpec | None = None
         self._trained: TextSpec | None = None
@@ -190,6 +195,19 @@ class TextData(DataModule, ABC):
     def collate(self, items: Any) -> Any:
         """Return what the data set's `__getitems__` gave: a whole batch."""
         return items
+
+    def transform(self, batch: dict[str, Any], split: Split) -> dict[str, Any]:
+        """Augment a training batch."""
+        if split != "train" or not self.augment:
+            return batch
+        ids, lengths = batch["ids"], batch["lengths"]
+        total, longest = sum(part.draws for part in self.augment), ids.shape[-1]
+        # Position by position, so that what a token draws does not depend on the batch's padding.
+        u = uniforms(self.seed, self.epoch, batch["index"], longest * total)
+        shares = u.view(-1, longest, total).split([part.draws for part in self.augment], -1)
+        for part, share in zip(self.augment, shares, strict=True):
+            ids = part(ids, lengths, share)
+        return {**batch, "ids": ids}
 
     def batch_sampler(self, split: Split, rank: int, world: int) -> LengthBatches:
         """Return this process's batches of a split: texts of like length, equally many tokens."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from resdomains.training import BadSample
 from resdomains.training.schema import Split
 
+from .augment import Augment
 from .columns import Columns, find_column, guess_label, guess_pair, guess_text
 from .data import TextData
 from .delimited import MISPLACED
@@ -103,8 +104,9 @@ class TextFiles(TextData):
             says how many, and which.
         max_length: Tokens of an item, the special ones included, at most.
         truncation: What is kept of a longer text: its `head`, its `tail`, or `both` ends.
+        augment: Random changes of training batches, in order.
         num_workers: Loader processes; 0, reading in the training process, is the fastest for texts in memory.
-        seed: Seed of the order.
+        seed: Seed of the order and of the augmentation.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class TextFiles(TextData):
         bad_samples: Literal["refuse", "skip"] = "refuse",
         max_length: int = 256,
         truncation: Literal["head", "tail", "both"] = "head",
+        augment: list[Augment] | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -139,6 +142,7 @@ class TextFiles(TextData):
             tokens=tokens,
             max_length=max_length,
             truncation=truncation,
+            augment=augment,
             num_workers=num_workers,
             seed=seed,
         )

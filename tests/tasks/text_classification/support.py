@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from resdomains.core import ResidualEncoder, TokenStem
+from resdomains_tasks.text_classification.augment import Augment
 from resdomains_tasks.text_classification.data import TextData
 from resdomains_tasks.text_classification.spec import TextSpec
 from resdomains_tasks.text_classification.task import TextClassification
@@ -73,6 +74,7 @@ class Opinions(TextData):
         tokens: Tokens | None = None,
         max_length: int = 16,
         truncation: Literal["head", "tail", "both"] = "head",
+        augment: list[Augment] | None = None,
         kind: str = "class",
         num_workers: int = 0,
         seed: int = 0,
@@ -82,6 +84,7 @@ class Opinions(TextData):
             tokens=tokens or Words(),
             max_length=max_length,
             truncation=truncation,
+            augment=augment,
             num_workers=num_workers,
             seed=seed,
         )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from resdomains.training import BadSample
-from resdomains_tasks.text_classification import Corpus, TextData, Texts, TextSpec
+from resdomains_tasks.text_classification import Corpus, TextData, Texts, TextSpec, TokenDropout
 
 from .support import LEXICON, Opinions, Words
 
@@ -134,3 +134,16 @@ def test_batches_hold_texts_of_like_length() -> None:
 def test_columns_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="columns must be equally long"):
         Texts(["a", "b"], None, ["x"], ["1", "2"])
+
+
+def test_training_batches_are_augmented_alike_whatever_their_padding() -> None:
+    data = Opinions(augment=[TokenDropout(0.3, replacement=0), TokenDropout(0.2)])
+    dataset: Any = data.ready_dataset("train")
+    short = int(dataset.lengths.argmin())
+    together = data.transform(dataset.__getitems__([short, int(dataset.lengths.argmax())]), "train")
+    alone = data.transform(dataset.__getitems__([short]), "train")
+    length = alone["ids"].shape[1]
+    assert alone["ids"].equal(together["ids"][:1, :length])
+    batch = dataset.__getitems__(list(range(64)))
+    assert not data.transform(batch, "train")["ids"].equal(batch["ids"])
+    assert data.transform(batch, "val")["ids"].equal(batch["ids"])
