@@ -213,8 +213,14 @@ class _Fit:
     def _changed(self, before: Mapping[str, Any] | None) -> list[tuple[str, Any, Any]] | None:
         if before is None:
             return None
-        recipe = before["recipe"]
-        return [] if recipe is None else changed_keys(recipe, self.session.recipe)
+        if before["recipe"] is None:
+            return []
+        return changed_keys(self._composed(before["recipe"]), self._composed(self.session.recipe))
+
+    def _composed(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe of a run of this recipe: a default that is a list of classes is written out only then."""
+        arguments = Arguments(plugins=list(self.session.plugins))
+        return Session(arguments, recipe, self.session.name).recipe
 
     @rank_zero_only
     def announce(self) -> None:

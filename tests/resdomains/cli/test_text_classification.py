@@ -1,0 +1,104 @@
+"""The launcher on texts: from a table to predictions, and to other tables."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Run
+from .test_fitting import run_folder
+
+CONFIG = """
+seed: 0
+model:
+  class_path: resdomains_tasks.text_classification.TextClassification
+  init_args:
+    backbone:
+      class_path: resdomains.core.ResidualEncoder
+      init_args: {layers: 1, width: 16, in_channels: 120, stem: {class_path: TokenStem, init_args: {length: 12}}}
+    optimization: {lr: 0.01}
+data:
+  class_path: resdomains_tasks.text_classification.TextFiles
+  init_args:
+    root: films.csv
+    batch_size: 16
+    max_length: 12
+    tokens: {class_path: resdomains_tasks.text_classification.WordPiece, init_args: {vocabulary: 120}}
+trainer: {max_epochs: 10, precision: 32-true, accelerator: cpu, enable_progress_bar: false}
+run: {wandb: {mode: disabled}}
+"""
+
+
+def table(name: str, nouns: str, count: int) -> None:
+    rows = [
+        f"the {nouns.split()[n % 3]} number {n} is {('fine', 'dull')[n % 2]},{('pos', 'neg')[n % 2]}"
+        for n in range(count)
+    ]
+    Path(name).write_text("text,label\n" + "\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def best(cli: Run) -> str:
+    """The best checkpoint of a run on opinions of films."""
+    Path("texts.yaml").write_text(CONFIG)
+    table("films.csv", "film plot scene", 120)
+    status, _, errors = cli("fit", "--config", "texts.yaml")
+    assert status == 0, errors
+    return str(run_folder() / "checkpoints" / "best.ckpt")
+
+
+def test_texts_tables_and_standard_input_are_predicted_from_a_checkpoint_alone(
+    cli: Run, best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def records(*inputs: str) -> list[dict[str, Any]]:
+        exact = ("--precision", "32", "--accelerator", "cpu", "--format", "json")
+        status, out, errors = cli("predict", "--ckpt_path", best, *inputs, *exact)
+        assert status == 0, errors
+        return [json.loads(line) for line in out.splitlines()]
+
+    assert (run_folder() / "tables" / "test_classes.csv").is_file()
+    Path("films.csv").unlink()
+    Path("new.csv").write_text('id,text\n7,"the plot\nis dull"\n8,the film is fine\n')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the film is dull\n")))
+    found = records("the film is fine", "new.csv", "-")
+    assert [r["source"] for r in found] == ["argument 1", "new.csv:2", "new.csv:4", "stdin:1"]
+    assert [r["text"] for r in found[1:3]] == ["the plot\nis dull", "the film is fine"]
+    assert [r["label"] for r in found] == ["pos", "neg", "pos", "neg"]
+    assert found[0]["top"] == found[2]["top"]
+    status, out, _ = cli("predict", "--ckpt_path", best, "new.csv", "and so on " * 50)
+    assert status == 0
+    assert "the plot is dull" in out
+    assert max(map(len, out.splitlines())) < 200
+    status, _, errors = cli("predict", "--ckpt_path", best, "a text", "gone.csv")
+    assert (status, errors) == (
+        2,
+        "error: gone.csv: no such file (--bad_samples skip leaves such samples out)\n",
+    )
+
+
+def test_other_texts_are_evaluated_with_the_tokenizer_of_the_checkpoint(
+    cli: Run, best: str
+) -> None:
+    status, out, errors = cli("validate", "--ckpt_path", best, "--format", "json")
+    assert status == 0, errors
+    assert json.loads(out)["val/score"] == 1.0
+    table("books.csv", "novel essay chapter", 90)
+    command = ("--ckpt_path", best, "--data.root", "books.csv")
+    status, out, errors = cli("validate", *command, "--format", "json")
+    assert status == 0, errors
+    assert json.loads(out)["val/score"] == 1.0
+    # A run that goes on learns no other language on the way.
+    status, _, errors = cli("fit", *command, "--trainer.max_epochs", "9")
+    assert status == 2
+    assert "tokenizer is another than the checkpoint was trained with" in errors
+
+
+def test_numbers_in_place_of_classes_are_not_what_the_checkpoint_knows(cli: Run, best: str) -> None:
+    Path("stars.csv").write_text("text,label\n" + "".join(f"word {n},{n}.5\n" for n in range(60)))
+    status, _, errors = cli(
+        "validate", "--ckpt_path", best, "--data.root", "stars.csv", "--data.kind", "regression"
+    )
+    assert status == 2
+    assert "the targets are numbers, the checkpoint was trained with classes" in errors
