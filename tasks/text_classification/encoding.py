@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -154,11 +155,12 @@ class Encoder:
 
     def _key(self, texts: Sequence[str], pairs: Sequence[str] | None) -> str:
         digest = hashlib.sha256()
-        for part in (str(_FORMAT), self._json, str(self.max_length), self.truncation):
+        how = (str(_FORMAT), tokenizers.__version__, str(self.max_length), self.truncation)
+        for part in (*how, self._json):
             digest.update(f"{len(part)}:{part}".encode())
-        for column in (texts, pairs or ()):
-            digest.update(f"[{len(column)}]".encode())
-            for text in column:
+        for column in (texts, pairs):
+            digest.update(f"[{column if column is None else len(column)}]".encode())
+            for text in column or ():
                 data = text.encode("utf-8", "surrogatepass")
                 digest.update(f"{len(data)}:".encode() + data)
         return digest.hexdigest()
