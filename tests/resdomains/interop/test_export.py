@@ -250,6 +250,8 @@ def test_truncation_is_written(tmp_path: Path) -> None:
         kept = full[-7:-1] if side == "tail" else full[1:7]
         assert cut == [full[0], *kept, full[-1]]
         assert tokens.pad_token_id == 0
+        plain = json.loads((tmp_path / side / "tokenizer.json").read_text())
+        assert plain["truncation"] is plain["padding"] is None
     assert "cannot keep both ends" in said["both"]
     assert "ends" not in said["head"]
 
