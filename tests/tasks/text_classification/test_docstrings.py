@@ -143,4 +143,6 @@ def test_the_data_module_knows_the_subjects(
     )
     data = Docstrings(batch_size=8, tokens=Characters(), max_length=32)
     assert data.spec["classes"] == sorted(SUBJECTS)
-    assert len(data.ready_dataset("test")) == len(splits["test"])
+    test = data.dataset("test")
+    assert test is not None
+    assert len(test) == len(splits["test"])

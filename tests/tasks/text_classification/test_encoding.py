@@ -39,7 +39,8 @@ def encoder(tokens: Tokens | None = None, length: int = 64, keep: str = "head") 
 
 
 def items(encoded: Encoded) -> list[list[int]]:
-    return [part.tolist() for part in encoded.ids.split(encoded.offsets.diff().tolist())]
+    ids, places = encoded.ids.tolist(), encoded.offsets.tolist()
+    return [ids[begin:end] for begin, end in itertools.pairwise(places)]
 
 
 def same(one: Encoded, other: Encoded) -> bool:
@@ -93,7 +94,7 @@ def test_a_batch_is_padded_with_zeros() -> None:
         assert not row[length:].any()
     pair = encoder().encode(TEXTS, TEXTS[::-1]).padded(index)
     assert pair["ids"].shape == (2, 2, int(pair["lengths"].max()))
-    assert set(pair["ids"][:, 1].unique().tolist()) == {0, 1}
+    assert set(pair["ids"][:, 1].flatten().tolist()) == {0, 1}
 
 
 @pytest.mark.parametrize("tokens", KINDS, ids=name)
@@ -249,8 +250,9 @@ def test_a_damaged_file_is_named_and_made_anew(tmp_path: Path, damage: str) -> N
     data = bytearray(path.read_bytes())
     if damage == "flipped":
         data[-3] ^= 1
-    content = {"cut": data[:-9], "flipped": data, "empty": b"", "other": b"x" * 500}
-    path.write_bytes(content[damage])
+    other = bytearray(b"x" * 500)
+    content = {"cut": data[:-9], "flipped": data, "empty": bytearray(), "other": other}
+    path.write_bytes(bytes(content[damage]))
     with pytest.warns(UserWarning, match=f"{path.name} cannot be read and is made anew"):
         assert same(encoder().cached(TEXTS, folder=tmp_path), wanted)
     assert same(encoder().cached(TEXTS, folder=tmp_path), wanted)

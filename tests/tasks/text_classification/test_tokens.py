@@ -129,7 +129,8 @@ def test_wordpiece_is_what_the_greedy_longest_match_gives() -> None:
     tokenizer = WordPiece(vocabulary=120).train(TEXTS)
     pieces = set(tokenizer.get_vocab())
     for word in ("film", "films", "plotting", "aboutness"):
-        wanted, rest = [], word
+        wanted: list[str] = []
+        rest = word
         while rest:
             prefix = "##" if wanted else ""
             fitting = [n for n in range(len(rest), 0, -1) if prefix + rest[:n] in pieces]
