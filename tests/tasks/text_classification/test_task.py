@@ -143,11 +143,6 @@ def encoder(**options: Any) -> ResidualEncoder:
             r"has 5 positions, texts have up to 6 tokens; set --model\.backbone\.stem\.length 6, or "
             r"--data\.max_length 5",
         ),
-        (
-            encoder,
-            PAIRED,
-            r"TokenStem cannot read pairs of texts .*; set --model\.backbone\.stem\.types 2",
-        ),
         (lambda: ResNet1d(in_channels=10), small_spec(), "SmallImageStem cannot read token ids"),
     ],
 )
@@ -156,6 +151,15 @@ def test_a_backbone_that_cannot_read_the_texts_is_refused_when_built(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         TextClassification(backbone=backbone(), spec=spec.plain())
+
+
+def test_a_stem_without_types_reads_pairs_by_what_stands_between_them() -> None:
+    task = TextClassification(backbone=encoder(), spec=PAIRED.plain()).eval()
+    one, two = torch.tensor([[[1, 2, 3], [0, 1, 1]], [[1, 2, 3], [0, 0, 1]]]).split(1)
+    lengths = torch.tensor([3])
+    assert torch.equal(task(one, lengths), task(two, lengths))
+    typed = small_task(PAIRED).eval()
+    assert not torch.equal(typed(one, lengths), typed(two, lengths))
 
 
 def test_positions_without_a_table_take_texts_of_any_length() -> None:
@@ -182,6 +186,18 @@ def test_chance_is_what_a_guess_without_reading_gets() -> None:
     assert chance(prevalence=[1.0, 0.0]) is None
     assert TextClassification.chance(LABELLED.plain()) == pytest.approx(0.4)
     assert TextClassification.chance(NUMERIC.plain()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "rarer"), [([0.2, 0.8], 0), ([0.8, 0.2], 1), ([0.5, 0.5], 1), (None, 1)]
+)
+def test_the_rarer_of_two_classes_is_measured(prevalence: Any, rarer: int) -> None:
+    task = small_task(small_spec(prevalence=prevalence))
+    assert task.rarer == rarer
+    task.step(batch((1, 1, 1, 0)), "val")
+    curve = task.metrics_of("val")["f1_curve"]
+    labels = torch.cat(cast(list[Tensor], curve.labels))
+    assert int(labels.sum()) == (1 if rarer == 0 else 3)
 
 
 def evaluated(kind: str, **options: Any) -> tuple[TextClassification, Opinions, dict[str, Tensor]]:
