@@ -155,7 +155,7 @@ def test_a_backbone_that_cannot_read_the_texts_is_refused_when_built(
 
 def test_a_stem_without_types_reads_pairs_by_what_stands_between_them() -> None:
     task = TextClassification(backbone=encoder(), spec=PAIRED.plain()).eval()
-    one, two = torch.tensor([[[1, 2, 3], [0, 1, 1]], [[1, 2, 3], [0, 0, 1]]]).split(1)
+    one, two = (torch.tensor([[[1, 2, 3], types]]) for types in ([0, 1, 1], [0, 0, 1]))
     lengths = torch.tensor([3])
     assert torch.equal(task(one, lengths), task(two, lengths))
     typed = small_task(PAIRED).eval()
