@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -34,6 +35,7 @@ from resdomains.classification import (
 )
 from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
+from resdomains.interop.export import export_encoder
 from resdomains.interop.loading import Network
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.schema import Split
@@ -101,6 +103,7 @@ class TextClassification(Task):
         super().__init__(backbone=backbone, spec=spec, optimization=optimization)
         self.text_spec = TextSpec.of(spec)
         out_channels = _check(backbone, self.text_spec)
+        self._typed = not self.text_spec.pair or _reads(backbone, (1, 2, 1)) is None
         self.loss = _bound(loss, self.text_spec)
         self.head = head(out_channels, self.text_spec.outputs)
         if weights is not None:
@@ -122,12 +125,16 @@ class TextClassification(Task):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return (B, outputs) of ids (B, T) or (B, 2, T), of which lengths (B,) count."""
-        return cast(Tensor, self.head(self.backbone(ids, lengths)))
+        return cast(Tensor, self.head(self._features(ids, lengths)))
+
+    def _features(self, ids: Tensor, lengths: Tensor) -> Features:
+        # To a stem without types, only what stands between the texts of a pair tells them apart.
+        features: Features = self.backbone(ids if self._typed else ids[:, 0], lengths)
+        return features
 
     def embed(self, batch: Mapping[str, Any]) -> Tensor:
         """Return (B, D), what the head's linear map reads: by default the last features, averaged over the tokens."""
-        features: Features = self.backbone(batch["ids"], batch["lengths"])
-        return self.head.embed(features)
+        return self.head.embed(self._features(batch["ids"], batch["lengths"]))
 
     def build_metrics(self) -> dict[str, Metric]:
         """Return what is measured of classes, of two classes, of labels, or of numbers."""
@@ -289,6 +296,30 @@ class TextClassification(Task):
             "lengths": lengths,
             **{name: [item[name] for item in items] for name in names},
         }
+
+    def export(self, folder: Path, format: str) -> str:
+        """Write the network for another library into an empty folder, and return in words what was written.
+
+        Args:
+            folder: Where to.
+            format: `huggingface`, a folder for transformers' pipelines.
+
+        Raises:
+            ValueError: If the format cannot express the network.
+        """
+        spec = self.text_spec
+        return export_encoder(
+            self.backbone,
+            self.head,
+            tokenizer=spec.tokenizer,
+            classes=spec.classes,
+            multilabel=spec.multilabel,
+            max_length=spec.max_length,
+            folder=folder,
+            truncation=spec.truncation,
+            scale=spec.std if spec.numeric else 1.0,
+            shift=spec.mean if spec.numeric else 0.0,
+        )
 
     @torch.no_grad()
     def predict(self, batch: Any) -> list[dict[str, Any]]:
@@ -473,17 +504,25 @@ def _check(backbone: nn.Module, spec: TextSpec) -> int:
             f"backbone has {length} positions, texts have up to {spec.max_length} tokens; "
             f"set --model.backbone.stem.length {spec.max_length}, or --data.max_length {length}"
         )
-    if stem is not None:
-        shape = (1, 2, 1) if spec.pair else (1, 1)
-        try:
-            stem.read(torch.zeros(shape, dtype=torch.long))
-        except (ValueError, TypeError) as error:
-            what = "pairs of texts" if spec.pair else "token ids"
-            advice = "--model.backbone.stem.types 2" if spec.pair else "a stem for tokens"
-            raise ValueError(
-                f"backbone's stem {type(stem).__name__} cannot read {what} ({error}); set {advice}"
-            ) from error
+    refused = _reads(backbone, (1, 1))
+    if refused is not None:
+        raise ValueError(
+            f"backbone's stem {type(stem).__name__} cannot read token ids ({refused}); take a stem for tokens, "
+            "such as TokenStem, CharacterStem or NGramStem"
+        ) from refused
     return int(out_channels[-1])
+
+
+def _reads(backbone: nn.Module, shape: tuple[int, ...]) -> Exception | None:
+    """Return why the backbone's stem cannot read ids of a shape; None if it can, or if there is no stem to ask."""
+    stem = getattr(backbone, "stem", None)
+    if stem is None:
+        return None
+    try:
+        stem.read(torch.zeros(shape, dtype=torch.long))
+    except (ValueError, TypeError) as error:
+        return error
+    return None
 
 
 def _bound(loss: Loss | NumberLoss | None, spec: TextSpec) -> Loss | NumberLoss:
