@@ -117,6 +117,19 @@ def test_a_subject_with_few_docstrings_is_left_out(tmp_path: Path) -> None:
     assert {name for t in docstrings(tmp_path).values() for name in map(str, t.targets)} == {"text"}
 
 
+def test_what_several_subjects_have_is_left_out(tmp_path: Path) -> None:
+    shutil.copytree(LIBRARY / "xml", tmp_path / "xml")
+    for name in ("argparse", "configparser", "difflib", "optparse", "fractions"):
+        shutil.copy(LIBRARY / f"{name}.py", tmp_path)
+    one = 'def shared():\n    """What two subjects say in the same words."""\n'
+    own = 'def own():\n    """What one subject says and no other does."""\n'
+    (tmp_path / "csv.py").write_text(one + own)
+    (tmp_path / "random.py").write_text(one)
+    found = [text for texts in docstrings(tmp_path).values() for text in texts.texts]
+    assert "What one subject says and no other does." in found
+    assert "What two subjects say in the same words." not in found
+
+
 def test_a_python_without_source_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="source of Python's standard library is not in"):
         docstrings(tmp_path)

@@ -88,6 +88,7 @@ def test_characters_are_numbered_as_the_alphabet_is() -> None:
     tokenizer = Characters(alphabet="ba ").train([])
     assert tokenizer.encode("ab\nA?").ids == [3, 2, 1, 3, 1]
     assert tokenizer.encode("a", "b").ids == [3, 1, 2]
+    assert Characters(alphabet="a\n").train([]).encode("a\n\na").ids == [2, 3, 3, 2]
     assert Characters(alphabet="aB", lowercase=False).train([]).encode("AaB").ids == [1, 2, 3]
 
 
