@@ -179,6 +179,11 @@ class _Stamped(Batches):
     def __len__(self) -> int:
         return len(self.inner)
 
+    @property
+    def mean_items(self) -> float:
+        """The mean number of samples of a batch."""
+        return self.inner.mean_items
+
     def batches(self, epoch: int) -> Iterator[list[int]]:
         """Yield all batches of an epoch."""
         for batch in self.inner.batches(epoch):

@@ -204,7 +204,8 @@ class TextData(DataModule, ABC):
         total, longest = sum(part.draws for part in self.augment), ids.shape[-1]
         # Position by position, so that what a token draws does not depend on the batch's padding.
         u = uniforms(self.seed, self.epoch, batch["index"], longest * total)
-        shares = u.view(-1, longest, total).split([part.draws for part in self.augment], -1)
+        draws = [part.draws for part in self.augment]
+        shares = torch.split(u.view(-1, longest, total), draws, -1)
         for part, share in zip(self.augment, shares, strict=True):
             ids = part(ids, lengths, share)
         return {**batch, "ids": ids}
@@ -235,8 +236,14 @@ def _classes(corpus: Corpus) -> list[str]:
     targets = corpus.splits["train"].targets
     if all(isinstance(target, int | float) for target in targets):
         return []
-    named = {n for target in targets for n in ([target] if isinstance(target, str) else target)}
+    named = {name for names in _names(corpus.splits["train"]) for name in names}
     return corpus.classes if corpus.classes is not None else sorted(named)
+
+
+def _names(texts: Texts) -> list[list[str]]:
+    """The class names of each text."""
+    targets = (target for target in texts.targets if not isinstance(target, int | float))
+    return [[target] if isinstance(target, str) else target for target in targets]
 
 
 def _targets(texts: Texts, classes: list[str]) -> Tensor:
@@ -248,7 +255,7 @@ def _targets(texts: Texts, classes: list[str]) -> Tensor:
     if not classes:
         return torch.tensor(texts.targets, dtype=torch.float32)
     number = {name: k for k, name in enumerate(classes)}
-    several = [[target] if isinstance(target, str) else target for target in texts.targets]
+    several = _names(texts)
     for source, names in zip(texts.sources, several, strict=True):
         for name in names:
             if name not in number:

@@ -111,6 +111,10 @@ class TextClassification(Task):
         self.encoder = Encoder(
             self.text_spec.tokenizer, self.text_spec.max_length, self.text_spec.truncation
         )
+        if self.encoder.vocabulary > self.text_spec.vocabulary:
+            raise ValueError(
+                f"spec: its tokenizer has {self.encoder.vocabulary} ids, its vocabulary {self.text_spec.vocabulary}"
+            )
         self.rarer = _rarer(self.text_spec)
         """Of two classes the number of the rarer; None for other data."""
         if self.thresholded:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import transformers
 from pytorch_lightning import Callback
@@ -94,18 +95,33 @@ class Clock(Callback):
     def __init__(self) -> None:
         self.tokens, self.seconds, self._began = 0, 0.0, 0.0
 
-    def _begin(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin."""
         self.tokens, self._began = 0, time.perf_counter()
 
-    def _end(self, *_: Any) -> None:
-        self.seconds = time.perf_counter() - self._began
-
-    def _count(self, trainer: Any, module: Any, batch: Any, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count."""
         self.tokens += int(batch["lengths"].sum())
 
-    on_train_start = on_validation_start = _begin
-    on_train_end = on_validation_end = _end
-    on_train_batch_start = on_validation_batch_start = _count
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End."""
+        self.seconds = time.perf_counter() - self._began
+
+    on_validation_start, on_validation_end = on_train_start, on_train_end
+
+    def on_validation_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count."""
+        self.tokens += int(batch["lengths"].sum())
 
     @property
     def rate(self) -> float:
@@ -172,7 +188,8 @@ class Theirs:
 
     def __init__(self, data: TextData, steps: int, folder: Path, **options: Any) -> None:
         self.data, self.steps, self.folder, self.options = data, steps, folder, options
-        tokenizer = transformers.PreTrainedTokenizerFast(
+        # transformers does not annotate its constructors.
+        tokenizer = transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=Tokenizer.from_str(data.spec["tokenizer"]),
             pad_token="[PAD]",
         )
@@ -198,7 +215,7 @@ class Theirs:
                 num_hidden_layers=4,
                 num_attention_heads=8,
                 intermediate_size=2048,
-                num_labels=len(spec.classes),
+                num_labels=len(spec.classes),  # type: ignore[call-arg]  # its base class takes it
             )
         )
         arguments = TrainingArguments(
@@ -235,7 +252,7 @@ class Theirs:
         """Predict the validation split; returns tokens a second."""
         trainer, _ = self._trainer()
         self._tokens, began = 0, time.perf_counter()
-        trainer.predict(trainer.eval_dataset)
+        trainer.predict(Rows(self._texts("val")))
         return self._tokens / (time.perf_counter() - began)
 
 
@@ -292,7 +309,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     quiet()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
