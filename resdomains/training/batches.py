@@ -29,15 +29,15 @@ class Batches(Sampler[list[int]], ABC):
     def mean_items(self) -> float:
         """The mean number of samples of a batch."""
 
-    def share(self, position: int) -> float:
-        """Return the factor of a training batch's mean loss with which every sample of its optimizer step counts alike.
+    def share(self, items: int) -> float:
+        """Return the factor of a training batch's mean loss with which every sample of an epoch counts alike.
 
-        Processes and accumulated batches are averaged, so a batch of more samples than its mates has a factor above
-        1: `samples of the batch * batches of the step / samples of the step`, over all processes. Batches of equal
+        That is `items / mean_items` where batches differ in size, in one process or several, accumulated or not:
+        gradients are averaged over batches, which would let a sample of a small batch count more. Batches of equal
         size have 1.
 
         Args:
-            position: The batch's place in the current epoch.
+            items: The batch's samples.
         """
         return 1.0
 
@@ -188,7 +188,6 @@ class LengthBatches(Batches):
         wanted = max(1, -(-count // batch_size))
         if -(-wanted // multiple) * multiple * world <= count:
             wanted = -(-wanted // multiple) * multiple
-        self.multiple = multiple if wanted % multiple == 0 else 1
         costs = self._rounded.sort(descending=True).values.tolist()
         # The sorted lengths are those of every epoch, so the places of the cuts are too.
         # The batches of a single process, unless one is too small to have a sample for each of several.
@@ -218,13 +217,9 @@ class LengthBatches(Batches):
             self._order = epoch, torch.randperm(count, generator=generator).tolist()
         return self._order[1]
 
-    def share(self, position: int) -> float:
-        """Return this process's samples of the batch over the mean of all batches of the optimizer step."""
-        step = position // self.multiple * self.multiple
-        order = self._batch_order(self.epoch)
-        together = sum(self._pieces[place][1] for place in order[step : step + self.multiple])
-        own = len(range(self.rank, self._pieces[order[position]][1], self.world))
-        return own * self.world * self.multiple / together
+    def share(self, items: int) -> float:
+        """Return the batch's samples over their mean."""
+        return items / self.mean_items
 
     def batches(self, epoch: int) -> Iterator[list[int]]:
         """Yield this process's samples of the epoch's global batches."""

@@ -260,7 +260,7 @@ class Task(LightningModule, ABC):
             items = max(result.items, 1) if ours is None else ours.mean_items
             # Backward takes twice the forward's operations (Kaplan et al. 2020, table 1).
             self.flops_per_sample = round(3 * counter.get_total_flops() / items)
-        share = 1.0 if ours is None else ours.share(batch_idx)
+        share = 1.0 if ours is None else ours.share(result.items)
         loss = result.loss if share == 1.0 else result.loss * share
         # Lightning scales `loss` when gradients accumulate; `value` stays the mean over this batch.
         return {"loss": loss, "value": result.loss.detach(), "items": result.items}

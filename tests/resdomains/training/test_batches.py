@@ -85,8 +85,8 @@ def test_an_epoch_resumes_at_any_batch() -> None:
 
 
 @pytest.mark.parametrize(("world", "multiple"), [(1, 1), (2, 1), (1, 4), (3, 4)])
-def test_every_sample_of_an_optimizer_step_counts_alike(world: int, multiple: int) -> None:
-    """The gradient that averages processes and accumulated batches is the mean over the step's samples."""
+def test_every_sample_of_an_epoch_counts_alike(world: int, multiple: int) -> None:
+    """Averaged over processes and batches, as gradients are, the losses are the mean over all samples."""
     samplers = [
         LengthBatches(lengths(), 16, rank, world, shuffle=True, seed=0, multiple=multiple)
         for rank in range(world)
@@ -94,15 +94,11 @@ def test_every_sample_of_an_optimizer_step_counts_alike(world: int, multiple: in
     values = torch.rand(1003, dtype=torch.float64)
     parts = [list(sampler) for sampler in samplers]
     assert len(parts[0]) % multiple == 0
-    for step in range(0, len(parts[0]), multiple):
-        places = range(step, step + multiple)
-        averaged = sum(
-            sampler.share(place) * values[part[place]].mean()
-            for sampler, part in zip(samplers, parts, strict=True)
-            for place in places
-        ) / (world * multiple)
-        samples = [i for part in parts for place in places for i in part[place]]
-        assert torch.allclose(torch.as_tensor(averaged), values[samples].mean())
+    averaged = [
+        torch.stack([s.share(len(batch)) * values[batch].mean() for batch in part]).mean()
+        for s, part in zip(samplers, parts, strict=True)
+    ]
+    assert torch.allclose(torch.stack(averaged).mean(), values.mean())
 
 
 def test_more_processes_than_long_samples_make_larger_batches() -> None:

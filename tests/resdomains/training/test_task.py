@@ -381,14 +381,17 @@ class Gradients(pl.Callback):
         self._samples = []
 
 
-def test_samples_count_alike_whatever_batch_of_an_accumulated_step_they_are_in(
+def test_samples_count_alike_whatever_batch_and_step_they_are_in(
     tmp_path: Path,
 ) -> None:
     data, seen = Ragged(batch_size=4), Gradients()
     task, _ = fit(tmp_path, data, accumulate_grad_batches=3, callbacks=[seen], precision="32-true")
     assert len(seen.steps) == 8
     assert task.samples_seen == 80
+    assert len({len(samples) for samples, _, _ in seen.steps}) > 1
+    per_step = 40 / (len(seen.steps) / 2)
     for samples, layer, gradient in seen.steps:
-        loss = nn.functional.cross_entropy(layer(data.points[samples]), data.targets[samples])
+        logits, targets = layer(data.points[samples]), data.targets[samples]
+        loss = nn.functional.cross_entropy(logits, targets, reduction="sum") / per_step
         (expected,) = torch.autograd.grad(loss, layer.weight)
         torch.testing.assert_close(gradient, expected)
