@@ -2,10 +2,14 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, pipeline
+
+from resdomains_tasks.text_classification import WordPiece
 
 from .conftest import Run
 from .test_fitting import run_folder
@@ -76,6 +80,63 @@ def test_texts_tables_and_standard_input_are_predicted_from_a_checkpoint_alone(
         2,
         "error: gone.csv: no such file (--bad_samples skip leaves such samples out)\n",
     )
+
+
+STEP = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--test_after_fit", "false")
+
+
+@pytest.fixture
+def small_bert(folder: Path) -> str:
+    """The folder of a BERT of one layer with random weights, as transformers saves one."""
+    texts = ["the film is fine", "the plot is dull"]
+    tokenizer = WordPiece(vocabulary=90).train(texts)
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained("small_bert")
+    config = BertConfig(
+        vocab_size=90,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained("small_bert")
+    return "small_bert"
+
+
+def test_the_config_for_ones_own_table_takes_a_step(cli: Run) -> None:
+    table("films.csv", "film plot scene", 120)
+    status, out, errors = cli(
+        "fit", "--config", "text_classification/csv", "--data.root", "films.csv", *STEP
+    )
+    assert status == 0, errors
+    assert "films.csv" in out
+
+
+def test_a_pretrained_bert_is_fine_tuned_predicts_and_is_exported(
+    cli: Run, small_bert: str
+) -> None:
+    table("films.csv", "film plot scene", 120)
+    sizes = {"layers": 1, "width": 16, "heads": 2, "length": 64, "in_channels": 90}
+    said = {f"model.backbone.{name}": str(size) for name, size in sizes.items()}
+    said |= {"model.weights.source": small_bert, "data.tokens.source": small_bert}
+    said |= {"data.tokens.vocabulary": "90", "data.max_length": "64", "data.root": "films.csv"}
+    flags = [part for key, value in said.items() for part in (f"--{key}", value)]
+    config = ("--config", "text_classification/bert_finetune", "--model.backbone", "bert")
+    status, _, errors = cli("fit", *config, *flags, *STEP)
+    assert status == 0, errors
+    shutil.rmtree(small_bert)
+    last = str(run_folder() / "checkpoints" / "last.ckpt")
+    exact = ("--precision", "32", "--accelerator", "cpu", "--format", "json")
+    status, out, errors = cli("predict", "--ckpt_path", last, "the film is fine", *exact)
+    assert status == 0, errors
+    status, _, errors = cli("export", "--ckpt_path", last, "--output", "exported")
+    assert status == 0, errors
+    (theirs,) = pipeline("text-classification", "exported", device="cpu")("the film is fine")
+    ours = json.loads(out)
+    assert theirs["label"] == ours["label"]
+    assert theirs["score"] == pytest.approx(ours["probability"], abs=1e-5)
 
 
 def test_other_texts_are_evaluated_with_the_tokenizer_of_the_checkpoint(

@@ -77,6 +77,11 @@ def texts(folder: Path) -> Sequence[Path]:
 
 CASE = TaskCase(
     plugin=find("text_classification"),
+    roots={
+        f"text_classification/{name}": SHARED / folder
+        for name, folder in (("sst2", "sst2"), ("sst2_vdcnn", "sst2"), ("sms_spam", "sms_spam"))
+        if (SHARED / folder).is_dir()
+    },
     config=CONFIG,
     inputs=texts,
     bad_files=[
