@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from resdomains.training import schema
 from resdomains_tasks.text_classification import (
     Bytes,
     Docstrings,
@@ -53,14 +54,16 @@ def sets(folder: Path) -> dict[str, TextData]:
 
 def baselines(name: str, data: TextData) -> list[dict[str, Any]]:
     """Tune the linear models on a data set's validation split and measure them on its test split."""
-    splits: list[Split] = []
-    for split in ("train", "val", "test"):
-        texts = data.ready_dataset(split)  # type: ignore[arg-type]  # the three names
-        assert isinstance(texts, EncodedTexts)
-        splits.append((texts.texts.texts, [str(target) for target in texts.texts.targets]))
+
+    def columns(name: schema.Split) -> Split:
+        found = data.ready_dataset(name)
+        assert isinstance(found, EncodedTexts)
+        return found.texts.texts, [str(target) for target in found.texts.targets]
+
+    train, val, test = columns("train"), columns("val"), columns("test")
     rows = []
     for model in (words, words_and_characters):
-        found = model(*splits, positive="spam" if name == "sms_spam" else None)
+        found = model(train, val, test, "spam" if name == "sms_spam" else None)
         rows.append(
             {
                 "data": name,
