@@ -141,10 +141,14 @@ class DataModule(LightningDataModule, ABC):
             world,
             shuffle=train,
             seed=self.seed,
-            multiple=self.trainer.accumulate_grad_batches
-            if train and self.trainer is not None
-            else 1,
+            multiple=self.accumulated(split),
             weights=self.sample_weights() if train else None,
+        )
+
+    def accumulated(self, split: Split) -> int:
+        """Return how many batches make an optimizer step; 1 in evaluation."""
+        return (
+            1 if split != "train" or self.trainer is None else self.trainer.accumulate_grad_batches
         )
 
     @property

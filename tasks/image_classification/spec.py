@@ -1,9 +1,8 @@
 """What a task must know of pictures: size, normalisation and class names."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +31,8 @@ class ImageSpec(Labels):
     Raises:
         ValueError: If a value cannot be used.
     """
+
+    about: ClassVar[str] = "pictures"
 
     channels: int
     height: int
@@ -65,29 +66,6 @@ class ImageSpec(Labels):
             raise ValueError(
                 f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
             )
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> "ImageSpec":
-        """Build from a plain mapping.
-
-        Raises:
-            ValueError: If a key is missing or unknown.
-        """
-        known = {f.name for f in fields(cls)}
-        needed = {"channels", "height", "width", "mean", "std", "classes"}
-        missing, unknown = sorted(needed - set(spec)), sorted(set(spec) - known)
-        if missing or unknown:
-            raise ValueError(
-                "spec does not describe pictures:"
-                + (f" it lacks {', '.join(missing)};" if missing else "")
-                + (f" it has the unknown {', '.join(unknown)};" if unknown else "")
-                + " take the spec of an image data module"
-            )
-        return cls(**spec)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the same as a plain dictionary."""
-        return asdict(self)
 
 
 def normalise(images: Tensor, spec: ImageSpec) -> Tensor:

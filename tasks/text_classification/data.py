@@ -212,18 +212,15 @@ class TextData(DataModule, ABC):
 
     def batch_sampler(self, split: Split, rank: int, world: int) -> LengthBatches:
         """Return this process's batches of a split: texts of like length, equally many tokens."""
-        train = split == "train"
         self.ready_dataset(split)
         return LengthBatches(
             self._splits[split].lengths,
             self.batch_size,
             rank,
             world,
-            shuffle=train,
+            shuffle=split == "train",
             seed=self.seed,
-            multiple=self.trainer.accumulate_grad_batches
-            if train and self.trainer is not None
-            else 1,
+            multiple=self.accumulated(split),
         )
 
 

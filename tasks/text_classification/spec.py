@@ -1,9 +1,8 @@
 """What a task must know of texts: plain values, so that a checkpoint can carry them."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from resdomains.classification import Labels
 
@@ -31,6 +30,8 @@ class TextSpec(Labels):
     Raises:
         ValueError: If a value cannot be used.
     """
+
+    about: ClassVar[str] = "texts"
 
     mean: float = 0.0
     std: float = 1.0
@@ -70,28 +71,3 @@ class TextSpec(Labels):
     def outputs(self) -> int:
         """How many numbers the head gives."""
         return max(len(self.classes), 1)
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> "TextSpec":
-        """Build from a plain mapping.
-
-        Raises:
-            ValueError: If a key is missing or unknown.
-        """
-        needed = {f.name for f in fields(cls) if f.default is MISSING}
-        missing, unknown = (
-            sorted(needed - set(spec)),
-            sorted(set(spec) - {f.name for f in fields(cls)}),
-        )
-        if missing or unknown:
-            raise ValueError(
-                "spec does not describe texts:"
-                + (f" it lacks {', '.join(missing)};" if missing else "")
-                + (f" it has the unknown {', '.join(unknown)};" if unknown else "")
-                + " take the spec of a text data module"
-            )
-        return cls(**spec)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the same as a plain dictionary."""
-        return asdict(self)

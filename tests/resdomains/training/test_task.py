@@ -353,7 +353,6 @@ class Ragged(Clouds):
 
     def batch_sampler(self, split: Split, rank: int, world: int) -> Batches:
         lengths = torch.arange(len(self.ready_dataset(split))) // 2 + 1  # type: ignore[arg-type]
-        trainer = self.trainer
         return LengthBatches(
             lengths,
             self.batch_size,
@@ -361,7 +360,7 @@ class Ragged(Clouds):
             world,
             shuffle=split == "train",
             seed=self.seed,
-            multiple=trainer.accumulate_grad_batches if split == "train" and trainer else 1,
+            multiple=self.accumulated(split),
         )
 
 
