@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Read when the hub's library is imported, which tests do before any fixture runs: no test asks the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -19,7 +22,6 @@ def quiet_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("XDG_CACHE_HOME", str(home / "xdg"))
-        patch.setenv("HF_HUB_OFFLINE", "1")
         for name in ("CACHE", "CONFIG", "DATA"):
             patch.setenv(f"WANDB_{name}_DIR", str(home / name.lower()))
         # Whoever runs the tests may be logged in, with a project of their own; the tests are not.

@@ -83,4 +83,5 @@ def test_two_processes_equal_one(
     two = torch.load(tmp_path / "state.pt", weights_only=True)
     one = state_after(Classifier(kind), batch(kind))
     for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5, msg=key)
+        # Weights near one, after two steps of sums in another order: CPUs differ in how far that takes float32.
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=5e-5, msg=key)
