@@ -197,7 +197,6 @@ class LengthBatches(Batches):
         self._pieces = [(begin, end - begin) for begin, end in itertools.pairwise(cuts)]
         self.positions = max((size * costs[begin] for begin, size in self._pieces), default=0)
         """The largest number of positions of a global batch, padding included."""
-        self._order: tuple[int, list[int]] | None = None
 
     def __len__(self) -> int:
         return sum(size > self.rank for _, size in self._pieces)
@@ -207,29 +206,18 @@ class LengthBatches(Batches):
         """The mean number of samples of this process's batches."""
         return len(self._rounded) / self.world / max(len(self._pieces), 1)
 
-    def _batch_order(self, epoch: int) -> list[int]:
-        """Which global batch, counted in the order of lengths, comes when in the epoch."""
-        count = len(self._pieces)
-        if not self.shuffle:
-            return list(range(count))
-        if self._order is None or self._order[0] != epoch:
-            generator = _generator(self.seed, epoch)
-            self._order = epoch, torch.randperm(count, generator=generator).tolist()
-        return self._order[1]
-
     def share(self, items: int) -> float:
         """Return the batch's samples over their mean."""
         return items / self.mean_items
 
     def batches(self, epoch: int) -> Iterator[list[int]]:
         """Yield this process's samples of the epoch's global batches."""
-        mixed = torch.arange(len(self._rounded))
+        mixed, order = torch.arange(len(self._rounded)), torch.arange(len(self._pieces))
         if self.shuffle:
-            mixed = torch.randperm(
-                len(self._rounded), generator=_generator(self.seed, epoch, stream=1)
-            )
+            mixed = torch.randperm(len(mixed), generator=_generator(self.seed, epoch, stream=1))
+            order = torch.randperm(len(order), generator=_generator(self.seed, epoch))
         by_length = mixed[self._rounded[mixed].argsort(descending=True, stable=True)]
-        for place in self._batch_order(epoch):
+        for place in order.tolist():
             begin, size = self._pieces[place]
             own = by_length[begin + self.rank : begin + size : self.world].tolist()
             if own:
