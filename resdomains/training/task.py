@@ -153,7 +153,10 @@ class Task(LightningModule, ABC):
 
     def describe(self, split: Split, index: int) -> dict[str, Any]:
         """Return what the data say of a sample, for tables and figures; nothing outside a run."""
-        data = getattr(self._trainer, "datamodule", None)
+        try:
+            data = getattr(self.trainer, "datamodule", None)
+        except RuntimeError:  # how Lightning says that there is no trainer
+            data = None
         return {} if data is None else cast(dict[str, Any], data.describe(split, index))
 
     def metrics_of(self, split: Split) -> dict[str, Metric]:
