@@ -1,12 +1,14 @@
 """What is known of the classes of a data set."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resdomains.training.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class Labels(Spec):
     """The classes that samples can have. Descriptions of data that have classes derive from it.
 
     Args:
@@ -15,35 +17,9 @@ class Labels:
         prevalence: The share of training samples that have each class, where the data state it.
     """
 
-    about: ClassVar[str] = "samples"
-    """What is described, for messages."""
-
     classes: list[str]
     multilabel: bool = False
     prevalence: list[float] | None = None
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> Self:
-        """Build from a plain mapping.
-
-        Raises:
-            ValueError: If a key is missing or unknown, or a value cannot be used.
-        """
-        needed = {f.name for f in fields(cls) if f.default is MISSING}
-        missing = sorted(needed - set(spec))
-        unknown = sorted(set(spec) - {f.name for f in fields(cls)})
-        if missing or unknown:
-            raise ValueError(
-                f"spec does not describe {cls.about}:"
-                + (f" it lacks {', '.join(missing)};" if missing else "")
-                + (f" it has the unknown {', '.join(unknown)};" if unknown else "")
-                + f" take the spec of a data module of {cls.about}"
-            )
-        return cls(**spec)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the same as a plain dictionary."""
-        return asdict(self)
 
     def check_labels(self) -> None:
         """Refuse classes that are too few or not distinct.

@@ -69,6 +69,7 @@ from resdomains.core.folding import (
 from resdomains.core.heads import (
     BarePooler,
     FirstTokenHead,
+    FrameHead,
     Head,
     KMaxHead,
     PooledHead,
@@ -313,6 +314,7 @@ from resdomains.core.tails import (
     SeparableTail,
     Tail,
 )
+from resdomains.core.weightings import InverseFrequency, Uniform, Weighting
 
 __all__ = [
     "GELU",
@@ -356,6 +358,7 @@ __all__ = [
     "Features",
     "FeedForward",
     "FirstTokenHead",
+    "FrameHead",
     "Free",
     "GroupNorm",
     "Head",
@@ -364,6 +367,7 @@ __all__ = [
     "IdStem",
     "Identity",
     "ImageNetStem",
+    "InverseFrequency",
     "KMaxHead",
     "LayerNorm",
     "LayerScale",
@@ -442,8 +446,10 @@ __all__ = [
     "Tail",
     "TanhPooler",
     "TokenStem",
+    "Uniform",
     "Valid",
     "WaveformStem",
+    "Weighting",
     "Weights",
     "ZeroPad",
     "adapt",

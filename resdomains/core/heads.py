@@ -16,7 +16,8 @@ from resdomains.core.masks import largest, mean
 class Head(nn.Module):
     """``logits = W dropout(embed(features)) + bias``; ``embed`` is the head's own.
 
-    ``features_channels`` is a network's ``out_channels[-1]``; ``Features`` become ``(B, classes)``.
+    ``features_channels`` is a network's ``out_channels[-1]``; ``Features`` become ``(B, classes)``,
+    or ``(B, T, classes)`` where a head answers for every position.
 
     Raises:
         ValueError: ``classes`` is below 1.
@@ -30,7 +31,7 @@ class Head(nn.Module):
         self.linear = nn.Linear(features_channels, classes)
 
     def embed(self, features: Features) -> Tensor:
-        """What the linear map reads, ``(B, features_channels)``."""
+        """What the linear map reads: the channels are its last axis."""
         raise NotImplementedError(f"{type(self).__name__} must define embed(features)")
 
     def forward(self, features: Features) -> Tensor:
@@ -44,6 +45,22 @@ class PooledHead(Head):
     def embed(self, features: Features) -> Tensor:
         """The pooled deepest map, ``(B, features_channels)``."""
         return mean(features.maps[-1], features.valid[-1])
+
+
+class FrameHead(Head):
+    """Reads every position of the deepest map ``(B, C, T)``, padding included: ``(B, T, classes)``.
+
+    Raises:
+        ValueError: ``classes`` is below 1.
+    """
+
+    def embed(self, features: Features) -> Tensor:
+        """The deepest map as a sequence, ``(B, T, features_channels)``.
+
+        Raises:
+            ValueError: the deepest map is no sequence.
+        """
+        return _sequence(features, "FrameHead").transpose(1, 2)
 
 
 class Pooler(nn.Module):
@@ -109,12 +126,7 @@ class FirstTokenHead(Head):
         Raises:
             ValueError: the deepest map is no sequence.
         """
-        deepest = features.maps[-1]
-        if deepest.dim() != 3:
-            raise ValueError(
-                f"features: FirstTokenHead expected sequences (B, C, T), got {tuple(deepest.shape)}"
-            )
-        first: Tensor = self.pooler(deepest[:, :, 0])
+        first: Tensor = self.pooler(_sequence(features, "FirstTokenHead")[:, :, 0])
         return first
 
 
@@ -155,10 +167,20 @@ class KMaxHead(Head):
         Raises:
             ValueError: the deepest map is no sequence.
         """
-        deepest = features.maps[-1]
-        if deepest.dim() != 3:
-            raise ValueError(
-                f"features: KMaxHead expected sequences (B, C, L), got {tuple(deepest.shape)}"
-            )
+        deepest = _sequence(features, "KMaxHead")
         embedded: Tensor = self.hidden(largest(deepest, features.valid[-1], self.k).flatten(1))
         return embedded
+
+
+def _sequence(features: Features, name: str) -> Tensor:
+    """The deepest map, ``(B, C, T)``.
+
+    Raises:
+        ValueError: it is no sequence.
+    """
+    deepest = features.maps[-1]
+    if deepest.dim() != 3:
+        raise ValueError(
+            f"features: {name} expected sequences (B, C, T), got {tuple(deepest.shape)}"
+        )
+    return deepest

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _Words = npt.NDArray[np.uint64]
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(words: _Words) -> _Words:
@@ -15,8 +16,45 @@ def _mix(words: _Words) -> _Words:
     return words ^ (words >> np.uint64(31))
 
 
-def uniforms(seed: int, epoch: int, index: Tensor, draws: int) -> Tensor:
-    """Draw `draws` numbers in [0, 1) for each sample.
+def keys(seed: int, epoch: int, index: Tensor) -> Tensor:
+    """Give each sample of an epoch a number of its own, from which `draws` makes random ones.
+
+    A hash of (seed, epoch, index): it does not depend on which batch or process a sample falls into.
+
+    Args:
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+        index: (B,) integers, each sample's place in its data set.
+
+    Returns:
+        (B,) integers on the CPU.
+    """
+    words = index.detach().cpu().numpy().astype(np.uint64)
+    with np.errstate(over="ignore"):
+        key = _mix(np.array([seed], np.uint64) * _GOLDEN + np.uint64(epoch + 1))
+        rows = _mix(words * _GOLDEN + key)
+    return torch.from_numpy(rows.view(np.int64))
+
+
+def draws(keys: Tensor, count: int) -> Tensor:
+    """Draw `count` numbers in [0, 1) for each key.
+
+    Args:
+        keys: (B,) integers of `keys`.
+        count: How many numbers each sample needs.
+
+    Returns:
+        (B, count) float32 on the CPU.
+    """
+    rows = keys.detach().cpu().numpy().view(np.uint64)
+    with np.errstate(over="ignore"):
+        cells = _mix(rows[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)
+    # 24 bits are all that a float32 in [0, 1) can hold.
+    return torch.from_numpy((cells >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
+
+
+def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
+    """Draw `count` numbers in [0, 1) for each sample.
 
     The numbers are a hash of (seed, epoch, index, draw): they do not depend on which batch or process a sample falls
     into, nor on what was drawn before, so augmentation is equal for one and for many processes and after a resume.
@@ -25,16 +63,9 @@ def uniforms(seed: int, epoch: int, index: Tensor, draws: int) -> Tensor:
         seed: The run's seed.
         epoch: The epoch, from 0.
         index: (B,) integers, each sample's place in its data set.
-        draws: How many numbers each sample needs.
+        count: How many numbers each sample needs.
 
     Returns:
-        (B, draws) float32 on the CPU.
+        (B, count) float32 on the CPU.
     """
-    words = index.detach().cpu().numpy().astype(np.uint64)
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    with np.errstate(over="ignore"):
-        key = _mix(np.array([seed], np.uint64) * golden + np.uint64(epoch + 1))
-        rows = _mix(words * golden + key)
-        cells = _mix(rows[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * golden)
-    # 24 bits are all that a float32 in [0, 1) can hold.
-    return torch.from_numpy((cells >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
+    return draws(keys(seed, epoch, index), count)

@@ -112,5 +112,5 @@ def test_a_k_max_head_of_wrong_size_is_named(options: dict[str, int], message: s
 
 
 def test_images_have_no_order_of_positions() -> None:
-    with pytest.raises(ValueError, match=r"KMaxHead expected sequences \(B, C, L\), got"):
+    with pytest.raises(ValueError, match=r"KMaxHead expected sequences \(B, C, T\), got"):
         KMaxHead(4, 3)(Features((torch.ones(1, 4, 2, 2),), (None,)))
