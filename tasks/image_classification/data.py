@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from resdomains.training import DataModule
+from resdomains.training.holding_out import check_fraction
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
 
@@ -269,16 +270,6 @@ class InMemoryData(ImageData, ABC):
     def dataset(self, split: Split) -> MemoryImages | None:
         """Return a split; there may be no `val` and no `test`."""
         return self._splits.get(split)
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Refuse a share that would take everything.
-
-    Raises:
-        ValueError: Unless 0 <= value < 1.
-    """
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name} is a share and must lie in [0, 1), got {value}")
 
 
 def check_labels(targets: Tensor, classes: Sequence[str], where: str) -> None:

@@ -1,7 +1,6 @@
 """Picture files in folders by class, or listed with their labels in a CSV or JSON-lines file."""
 
 import csv
-import hashlib
 import json
 import logging
 import math
@@ -15,15 +14,17 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from resdomains.training import BadSample
 from resdomains.training.batches import Batches
+from resdomains.training.file_checks import unreadable
+from resdomains.training.holding_out import check_fractions, held_out
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
 
 from .augment import Augment
-from .data import ImageData, check_fraction
+from .data import ImageData
 from .mnist import existing_folder
 from .pictures import find_pictures, fit, read_picture, resize
 from .spec import ImageSpec
@@ -254,12 +255,7 @@ class ImageFolder(ImageData):
             num_workers=num_workers,
             seed=seed,
         )
-        check_fraction("val_fraction", val_fraction)
-        check_fraction("test_fraction", test_fraction)
-        if val_fraction + test_fraction >= 1.0:
-            raise ValueError(
-                f"val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing to train on"
-            )
+        check_fractions(val_fraction, test_fraction)
         if bad_samples not in ("refuse", "skip"):
             raise ValueError(f"bad_samples must be 'refuse' or 'skip', got {bad_samples!r}")
         self.root, self.labels, self.class_names = root, labels, class_names
@@ -372,8 +368,9 @@ class ImageFolder(ImageData):
 
     def _readable(self, root: Path, listed: list[_Listed]) -> list[_Listed]:
         """Return the files that can be read, and report the others."""
-        bad = _find_bad([x.file for x in listed], self.channels, self.num_workers)
-        self.left_out = [BadSample(x.file, bad[x.file]) for x in listed if x.file in bad]
+        requests = [(x.file, self.channels) for x in listed]
+        bad = unreadable(requests, read_picture, part="pictures", num_workers=self.num_workers)
+        self.left_out = [BadSample(listed[i].file, reason) for i, reason in bad.items()]
         if self.left_out:
             shown = "; ".join(str(error) for error in self.left_out[:5])
             more = f"; and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
@@ -381,7 +378,7 @@ class ImageFolder(ImageData):
                 f"{len(self.left_out)} of {len(listed)} pictures in {root} cannot be read and are left out: "
                 f"{shown}{more}"
             )
-        return [x for x in listed if x.file not in bad]
+        return [x for i, x in enumerate(listed) if i not in bad]
 
 
 def _by_folder(root: Path) -> list[_Listed]:
@@ -497,22 +494,14 @@ def _hold_out(listed: list[_Listed], root: Path, val: float, test: float, multil
     free = [x for x in listed if x.split is None]
     if not free and not any(x.split == "val" for x in listed):
         free, test = [x for x in listed if x.split == "train"], 0.0
-    groups: dict[str, list[_Listed]] = {}
-    for x in free:
-        groups.setdefault("" if multilabel else x.labels[0], []).append(x)
-    for group in groups.values():
-        group.sort(
-            key=lambda x: hashlib.sha256(
-                Path(x.file).relative_to(root).as_posix().encode()
-            ).digest()
-        )
-        count = len(group)
-        # A class of three or more files shows up in every split that is asked for.
-        least = 1 if count >= 3 else 0
-        tested = max(least, round(count * test)) if test else 0
-        validated = max(least, round(count * val)) if val else 0
-        for i, x in enumerate(group):
-            x.split = "test" if i < tested else "val" if i < tested + validated else "train"
+    chosen = held_out(
+        [Path(x.file).relative_to(root).as_posix() for x in free],
+        val,
+        test,
+        groups=None if multilabel else [x.labels[0] for x in free],
+    )
+    for x, split in zip(free, chosen, strict=True):
+        x.split = split
 
 
 def _targets(part: list[_Listed], number: Mapping[str, int], multilabel: bool) -> Tensor:
@@ -531,47 +520,3 @@ def _targets(part: list[_Listed], number: Mapping[str, int], multilabel: bool) -
     for i, x in enumerate(part):
         targets[i, [number[label] for label in x.labels]] = 1.0
     return targets
-
-
-class _Check(Dataset[str]):
-    """Gives, for each file, why it cannot be read, or an empty text."""
-
-    def __init__(self, files: Sequence[str], channels: int) -> None:
-        self.files, self.channels = files, channels
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> str:
-        try:
-            read_picture(self.files[index], self.channels)
-        except BadSample as error:
-            return error.reason
-        return ""
-
-
-def _find_bad(files: Sequence[str], channels: int, num_workers: int) -> dict[str, str]:
-    """Read every file; return the reason for each that fails. The result is kept until a file changes."""
-    digest = hashlib.sha256(str(channels).encode())
-    for name in files:
-        status = Path(name).stat()
-        digest.update(
-            f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape")
-        )
-    kept = Path("~/.cache/resdomains/pictures").expanduser() / f"{digest.hexdigest()}.json"
-    if kept.is_file():
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        return {str(name): str(reason) for name, reason in found.items()}
-    loader = DataLoader(_Check(files, channels), batch_size=None, num_workers=num_workers)
-    bad = {name: reason for name, reason in zip(files, loader, strict=True) if reason}
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(bad), encoding="utf-8")
-        part.replace(kept)
-    except OSError as error:
-        _warn(
-            f"the list of unreadable pictures cannot be kept in {kept.parent} ({error}); "
-            "the next run reads every file again"
-        )
-    return bad

@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
+from resdomains.training.caches import cache_folder
+
 from .tokens import readable
 from .truncation import kept
 
@@ -144,9 +146,9 @@ class Encoder:
         Args:
             texts: The texts.
             pairs: The second texts.
-            folder: Where results are kept; `cache_folder()` if None.
+            folder: Where results are kept; `cache_folder("text")` if None.
         """
-        path = (folder or cache_folder()) / f"{self._key(texts, pairs)}.safetensors"
+        path = (folder or cache_folder("text")) / f"{self._key(texts, pairs)}.safetensors"
         found = _load(path)
         if found is None:
             found = self.encode(texts, pairs)
@@ -232,17 +234,6 @@ def _trouble(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         raise ValueError(f"{what}: {error}") from error
-
-
-def cache_folder() -> Path:
-    """Return the folder of encoded texts: `resdomains/text` in the user's cache (XDG_CACHE_HOME, or ~/.cache)."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base:
-        try:
-            base = str(Path.home() / ".cache")
-        except RuntimeError:  # a user without a home, as in some containers
-            base = tempfile.gettempdir()
-    return Path(base) / "resdomains" / "text"
 
 
 def _load(path: Path) -> Encoded | None:

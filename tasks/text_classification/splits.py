@@ -2,8 +2,8 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
 
+from resdomains.training.holding_out import held_out
 from resdomains.training.schema import Split
 
 from .texts import Texts
@@ -49,25 +49,10 @@ class RandomSplit(Splitting):
         self.seed = seed
 
     def split(self, texts: Texts, *, with_test: bool) -> list[Split]:
-        keys = _keys(texts)
-        groups: dict[Hashable, list[str]] = {}
-        seen = set[str]()
-        for key, target in zip(keys, texts.targets, strict=True):
-            if key not in seen:
-                seen.add(key)
-                # Several labels or a number are no groups.
-                groups.setdefault(target if isinstance(target, str) else "", []).append(key)
-        chosen: dict[str, Split] = {}
-        for group in groups.values():
-            group.sort(key=lambda key: hashlib.sha256(f"{self.seed}\0{key}".encode()).digest())
-            count = len(group)
-            # A class of three or more texts shows up in every split that is asked for.
-            least = 1 if count >= 3 else 0
-            tested = max(least, round(count * self.test)) if self.test and with_test else 0
-            validated = max(least, round(count * self.val)) if self.val else 0
-            for i, key in enumerate(group):
-                chosen[key] = "test" if i < tested else "val" if i < tested + validated else "train"
-        return [chosen[key] for key in keys]
+        # Several labels or a number are no groups.
+        groups = [target if isinstance(target, str) else "" for target in texts.targets]
+        names = [f"{self.seed}\0{key}" for key in _keys(texts)]
+        return held_out(names, self.val, self.test if with_test else 0.0, groups=groups)
 
 
 class HashSplit(Splitting):

@@ -16,10 +16,10 @@ from .support import fetch, ready, save_noise, small_task
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the test's own, because `skip` keeps what it found there."""
-    folder = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("HOME", str(folder))
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, because `skip` keeps there what it found."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
 
 
@@ -339,7 +339,7 @@ def test_bad_files_are_named_counted_and_left_out_when_skipped(
 
 
 def test_what_skip_found_is_kept_until_a_file_changes(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut, text = spoil(classes(tmp_path))
 
@@ -347,7 +347,7 @@ def test_what_skip_found_is_kept_until_a_file_changes(
         return [error.source for error in ready(module(tmp_path, bad_samples="skip")).left_out]
 
     assert left_out() == [str(cut), str(text)]
-    assert len(list(home.rglob("*.json"))) == 1
+    assert len(list(cache.rglob("*.json"))) == 1
 
     def read_again(*_: Any) -> None:
         raise AssertionError("the files were read again")
@@ -364,11 +364,11 @@ def test_what_skip_found_is_kept_until_a_file_changes(
     assert left_out() == [str(cut), str(text)]
 
 
-def test_a_home_that_cannot_be_written_costs_only_the_memory(
-    tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture
+def test_a_cache_that_cannot_be_written_costs_only_the_memory(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spoil(classes(tmp_path))
-    (home / ".cache").touch()
+    (cache / "resdomains").touch()
     assert len(ready(module(tmp_path, bad_samples="skip")).left_out) == 2
     assert "the next run reads every file again" in caplog.messages[0]
 

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from resdomains_tasks.text_classification import encoding
-from resdomains_tasks.text_classification.encoding import Encoded, Encoder, cache_folder
+from resdomains_tasks.text_classification.encoding import Encoded, Encoder
 from resdomains_tasks.text_classification.tokens import (
     BytePairs,
     Bytes,
@@ -305,11 +305,3 @@ def test_what_was_not_used_for_longest_goes_first(
     for text in ("a", "c", "d"):
         encoder().cached([text], folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_the_cache_lies_in_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "resdomains" / "text"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert cache_folder() == tmp_path / ".cache" / "resdomains" / "text"
