@@ -183,7 +183,7 @@ class Tokenizer:
             ValueError: If it holds characters that are no tokens, by name.
         """
         text = self.normalise(text)
-        unknown = sorted(set(text) - self._characters - {" "})
+        unknown = [c for c in dict.fromkeys(text) if c != " " and c not in self._characters]
         if unknown:
             named = ", ".join(map(_name, unknown[:_NAMED]))
             more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
