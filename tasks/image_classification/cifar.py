@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resdomains.training.folders import existing_folder
+
 from .augment import Augment
 from .data import InMemoryData, Pictures
-from .mnist import existing_folder
 
 _PIXELS = 3 * 32 * 32
 

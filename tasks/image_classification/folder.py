@@ -19,13 +19,13 @@ from torch.utils.data import Dataset
 from resdomains.training import BadSample
 from resdomains.training.batches import Batches
 from resdomains.training.file_checks import unreadable
+from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fractions, held_out
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
 
 from .augment import Augment
 from .data import ImageData
-from .mnist import existing_folder
 from .pictures import find_pictures, fit, read_picture, resize
 from .spec import ImageSpec
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resdomains.training.folders import existing_folder
+
 from .augment import Augment
 from .data import InMemoryData, Pictures
 
@@ -136,16 +138,3 @@ class MnistFiles(InMemoryData):
         raise ValueError(
             f"root: {root} holds no {names[0]} (nor {names[1]}); give the folder with the four idx files"
         )
-
-
-def existing_folder(root: str) -> Path:
-    """Return `root` as a path.
-
-    Raises:
-        ValueError: If it is not a folder.
-    """
-    path = Path(root).expanduser()
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise ValueError(f"root: {path} {what}; set --data.root to the folder that holds the data")
-    return path
