@@ -21,6 +21,11 @@ class Labels(Spec):
     multilabel: bool = False
     prevalence: list[float] | None = None
 
+    @property
+    def output_names(self) -> list[str]:
+        """The classes; where a sample may have several, a class's output means something else and says so."""
+        return [f"label {name}" for name in self.classes] if self.multilabel else self.classes
+
     def check_labels(self) -> None:
         """Refuse classes that are too few or not distinct.
 

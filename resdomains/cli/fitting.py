@@ -234,10 +234,13 @@ class _Fit:
         lines += [
             ("changed", f"{key}: {before} -> {after}") for key, before, after in self.changed or []
         ]
-        lines += [("note", note) for note in (*self.session.notes, *self.data.notes)]
+        lines += [("note", note) for note in self._notes()]
         report.print_pairs(lines)
         (self.run.folder / "config.yaml").write_text(config_text(self.session, self.run.config))
         self.run.write_summary({"status": "running", **self.facts})
+
+    def _notes(self) -> list[str]:
+        return [*self.session.notes, *self.data.notes, *self.task.notes]
 
     def _wandb_state(self) -> str:
         import wandb

@@ -195,10 +195,16 @@ class Session:
     def task(self, spec: dict[str, Any]) -> Task:
         """Build the task for a data module's spec.
 
+        Where a checkpoint is given, the weights that its run began with are not read: it has its own.
+
         Raises:
             ConfigError: With the key, if it cannot be.
         """
-        task = build(self.config["model"], Task, "model", self.schema, {"spec": spec})
+        model = self.config["model"]
+        if self.ckpt_path is not None:
+            arguments = {k: v for k, v in model["init_args"].items() if k != "weights"}
+            model = {**model, "init_args": arguments}
+        task = build(model, Task, "model", self.schema, {"spec": spec})
         assert isinstance(task, Task)
         task.recipe = self.recipe
         return task

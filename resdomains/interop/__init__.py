@@ -1,5 +1,6 @@
-"""Weights from and to other libraries, which are imported only when they are needed."""
+"""Weights from earlier runs, and from and to other libraries, which are imported when needed."""
 
+from resdomains.interop.checkpoint import Checkpoint
 from resdomains.interop.export import export_encoder
 from resdomains.interop.loading import Loaded, load_state
 from resdomains.interop.naming import NAMINGS, Naming
@@ -7,6 +8,7 @@ from resdomains.interop.sources import HuggingFace, Timm, Torchvision, Weights
 
 __all__ = [
     "NAMINGS",
+    "Checkpoint",
     "HuggingFace",
     "Loaded",
     "Naming",

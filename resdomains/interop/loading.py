@@ -1,4 +1,4 @@
-"""Copying another library's state into a network, all of it or nothing."""
+"""Copying a state into a network, all of it or nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resdomains.core.heads import Head
 from resdomains.core.networks.encoder import ResidualEncoder
@@ -17,16 +17,14 @@ from resdomains.interop.naming import names_of_resnet
 
 _SHOWN = 6
 
-Network = ResNet | ResidualEncoder
-
 
 @dataclass(frozen=True)
 class Loaded:
     """What a load did: keys of ours that were filled, and keys of the source that were not used.
 
     ``left_out`` holds what the source has for other tasks, and its classifier where no head was
-    given, or one that reads something else, or the number of classes differs; ``reason`` says
-    which, and is empty where the classifier was used.
+    given, or one that reads something else, or the classes differ; ``reason`` says which, and is
+    empty where the whole classifier was used.
     """
 
     filled: tuple[str, ...]
@@ -35,7 +33,7 @@ class Loaded:
 
 
 def load_state(
-    network: Network, state: Mapping[str, Tensor], library: str, head: Head | None = None
+    network: nn.Module, state: Mapping[str, Tensor], library: str, head: Head | None = None
 ) -> Loaded:
     """Fills ``network``, and ``head`` where the classes agree, from another library's state.
 
@@ -43,8 +41,13 @@ def load_state(
 
     Raises:
         ValueError: keys are missing, unexpected or of another shape (all are listed), or the
-            library is unknown or computes such a network differently.
+            library is unknown, has no such network or computes it differently.
     """
+    if not isinstance(network, ResNet | ResidualEncoder):
+        raise ValueError(
+            f"weights from {library} are for ResNet2d, ResNet1d and ResidualEncoder, not for this "
+            f"{type(network).__name__}; an earlier run's are read by resdomains.interop.Checkpoint"
+        )
     names = (
         names_of_encoder(network, library, state)
         if isinstance(network, ResidualEncoder)
@@ -83,18 +86,35 @@ def load_state(
         for key, (value, target) in targets.items()
         if not _fits(value, target)
     ]
-    if missing or unexpected or wrong:
-        raise ValueError(
-            f"weights from {library} do not fit this {type(network).__name__} "
-            f"(depth {network.depth}, in_channels={network.in_channels}):"
-            + _listed("missing", missing)
-            + _listed("unexpected", unexpected)
-            + _listed("of another shape", wrong)
-        )
+    refuse_misfits(library, network, missing, unexpected, wrong)
     with torch.no_grad():
         for value, target in targets.values():
             target.copy_(value.reshape(target.shape))
     return Loaded(tuple(targets), tuple(key for key in spare if key not in taken.values()), reason)
+
+
+def refuse_misfits(
+    source: str, network: nn.Module, missing: list[str], unexpected: list[str], wrong: list[str]
+) -> None:
+    """Refuses weights that do not fit, with what is missing, unexpected and of another shape.
+
+    Raises:
+        ValueError: there is any of these.
+    """
+    if missing or unexpected or wrong:
+        known = {
+            "depth": "depth {}",
+            "in_channels": "in_channels={}",
+        }
+        sizes = [t.format(getattr(network, n)) for n, t in known.items() if hasattr(network, n)]
+        raise ValueError(
+            f"weights from {source} do not fit this {type(network).__name__}"
+            + (f" ({', '.join(sizes)})" if sizes else "")
+            + ":"
+            + _listed("missing", missing)
+            + _listed("unexpected", unexpected)
+            + _listed("of another shape", wrong)
+        )
 
 
 def _stacked(given: Mapping[str, Tensor], parts: tuple[str, ...]) -> Tensor:

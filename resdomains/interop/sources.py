@@ -6,16 +6,19 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resdomains.core.heads import Head
 from resdomains.core.networks.encoder import ResidualEncoder
 from resdomains.interop.encoder_shape import KINDS, check_shape
-from resdomains.interop.loading import Loaded, Network, load_state
+from resdomains.interop.loading import Loaded, load_state
 from resdomains.plain_files import Damaged, HoldsCode, read_plain
+
+if TYPE_CHECKING:
+    from resdomains.training.spec import Spec
 
 # transformers' classes that hold all that can be read, by its names for kinds of models.
 _CLASSIFIERS = {
@@ -31,16 +34,33 @@ _FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 class Weights(ABC):
-    """Pretrained weights of one library.
+    """Weights to begin with; ``source`` says where they are."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    @abstractmethod
+    def load(
+        self, network: nn.Module, head: Head | None = None, spec: Spec | None = None
+    ) -> Loaded:
+        """Fills ``network``, and ``head`` where its outputs are those of the source.
+
+        ``spec`` describes the data that the network shall learn; weights that know what their
+        inputs and outputs mean compare.
+
+        Raises:
+            ValueError: the weights do not fit; nothing has been changed then.
+        """
+
+
+class LibraryWeights(Weights):
+    """Pretrained weights of another library.
 
     ``source`` is a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin``, read with
     ``weights_only=True``, so that no code in it runs) or a name for the library's own loader.
     """
 
     library: ClassVar[str]
-
-    def __init__(self, source: str) -> None:
-        self.source = source
 
     @abstractmethod
     def fetch(self, name: str) -> Mapping[str, Tensor]:
@@ -60,7 +80,9 @@ class Weights(ABC):
         path = Path(self.source).expanduser()
         return read_state(path) if path.suffix in _FILES else self.fetch(self.source)
 
-    def load(self, network: Network, head: Head | None = None) -> Loaded:
+    def load(
+        self, network: nn.Module, head: Head | None = None, spec: Spec | None = None
+    ) -> Loaded:
         """Fills ``network``, and ``head`` where the number of classes agrees.
 
         Raises:
@@ -69,7 +91,7 @@ class Weights(ABC):
         return load_state(network, self.state(), self.library, head)
 
 
-class Torchvision(Weights):
+class Torchvision(LibraryWeights):
     """torchvision: ``resnet50`` (its default weights) or ``ResNet50_Weights.IMAGENET1K_V2``."""
 
     library = "torchvision"
@@ -81,7 +103,7 @@ class Torchvision(Weights):
         return state
 
 
-class Timm(Weights):
+class Timm(LibraryWeights):
     """timm: any name it has weights for, as ``resnet50d.ra2_in1k`` or ``hf_hub:owner/name``."""
 
     library = "timm"
@@ -92,7 +114,7 @@ class Timm(Weights):
         return state
 
 
-class HuggingFace(Weights):
+class HuggingFace(LibraryWeights):
     """Hugging Face transformers: a local folder or a hub id, such as ``google-bert/bert-base-uncased``.
 
     Models of the kinds ResNet, BERT, RoBERTa, CamemBERT, XLM-RoBERTa, ELECTRA and DistilBERT; of a
@@ -115,7 +137,9 @@ class HuggingFace(Weights):
         absent = set(info["missing_keys"])
         return {key: value for key, value in model.state_dict().items() if key not in absent}
 
-    def load(self, network: Network, head: Head | None = None) -> Loaded:
+    def load(
+        self, network: nn.Module, head: Head | None = None, spec: Spec | None = None
+    ) -> Loaded:
         """Fills ``network``, and ``head`` where the number of classes agrees.
 
         Raises:
@@ -126,7 +150,7 @@ class HuggingFace(Weights):
             config = self._config()
             if config is not None and config["model_type"] in KINDS:
                 check_shape(network, config, self.source)
-        return super().load(network, head)
+        return super().load(network, head, spec)
 
     def _config(self) -> Mapping[str, Any] | None:
         """transformers' config of the source; None where a file stands alone."""

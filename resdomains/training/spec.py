@@ -31,6 +31,19 @@ class Spec:
             )
         return cls(**spec)
 
+    @property
+    def input_meaning(self) -> dict[str, Any]:
+        """What inputs mean to a network, by name, such as a tokenizer: weights fit only data of which this is equal."""
+        return {}
+
+    @property
+    def output_names(self) -> list[str]:
+        """A name for each output of the head, so that weights learned on other data are kept where names are equal.
+
+        Empty where outputs have no names: a head for such data is always new.
+        """
+        return []
+
     def plain(self) -> dict[str, Any]:
         """Return the same as a plain dictionary."""
         return asdict(self)

@@ -20,9 +20,13 @@ from resdomains.training import schema
 from resdomains.training.batches import Batches
 from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.schema import Split
+from resdomains.training.spec import Spec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from resdomains.core import Head
+    from resdomains.interop import Weights
 
 FORMAT = 1
 
@@ -93,6 +97,25 @@ class Task(LightningModule, ABC):
         self.results: dict[str, dict[str, Tensor]] = {}
         """Each evaluated split's metrics, computed over all its samples and all processes."""
         self._totals: dict[str, Tensor] = {}
+        self.notes: list[str] = []
+        """What a user should know of how the task was built, a sentence each; shown when a run begins."""
+
+    def begin_with(self, weights: "Weights | None", head: "Head", spec: Spec) -> None:
+        """Fill the backbone, and the head where its outputs mean the same, and note what of the head is new.
+
+        Args:
+            weights: Pretrained weights; with None the network begins anew.
+            head: What reads the backbone; `head` is also its name here, under which checkpoints hold it.
+            spec: The description of the data.
+
+        Raises:
+            ValueError: If the weights do not fit.
+        """
+        if weights is None:
+            return
+        loaded = weights.load(self.backbone, head, spec)
+        if loaded.reason:
+            self.notes.append(f"weights: the head is not all of {weights.source}: {loaded.reason}")
 
     def build_all_metrics(self) -> None:
         """Make the metrics of the evaluated splits; a subclass calls this when `build_metrics` can answer."""

@@ -23,7 +23,6 @@ from resdomains.classification import (
 )
 from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
-from resdomains.interop.loading import Network
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.schema import Split
 
@@ -48,7 +47,7 @@ class ImageClassification(Task):
         spec: What an image data module says of its pictures.
         loss: What is minimised; cross-entropy, or binary cross-entropy for multi-label data, if not given.
         head: What maps the deepest features to logits; called with their channels and the number of classes.
-        weights: Pretrained weights to begin with; the head is new unless the numbers of classes agree.
+        weights: Weights to begin with, of another library or an earlier run; where classes differ the head is new.
         optimization: Optimizer, rate and schedule.
 
     Raises:
@@ -83,8 +82,7 @@ class ImageClassification(Task):
         loss.bind(self.image_spec)
         self.loss = loss
         self.head = head(out_channels[-1], len(self.image_spec.classes))
-        if weights is not None:
-            weights.load(cast(Network, backbone), self.head)
+        self.begin_with(weights, self.head, self.image_spec)
         self.to(memory_format=torch.channels_last)
         self.build_all_metrics()
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from resdomains.classification import Labels
 
@@ -61,6 +61,18 @@ class TextSpec(Labels):
             raise ValueError(
                 f"truncation must be one of {', '.join(KEEP)}, got {self.truncation!r}"
             )
+
+    @property
+    def input_meaning(self) -> dict[str, Any]:
+        """The tokenizer: an id stands for a token of it alone."""
+        return {"tokenizer": self.tokenizer}
+
+    @property
+    def output_names(self) -> list[str]:
+        """The classes; a number is named by what 0 and 1 stand for."""
+        if self.numeric:
+            return [f"number of mean {self.mean:g} and standard deviation {self.std:g}"]
+        return super().output_names
 
     @property
     def numeric(self) -> bool:

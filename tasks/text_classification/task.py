@@ -36,7 +36,6 @@ from resdomains.classification import (
 from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
 from resdomains.interop.export import export_encoder
-from resdomains.interop.loading import Network
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.schema import Split
 
@@ -81,7 +80,7 @@ class TextClassification(Task):
         loss: What is minimised; if not given cross-entropy, binary cross-entropy for several labels, the squared
             error for numbers.
         head: What maps the deepest features to outputs; called with their channels and the number of outputs.
-        weights: Pretrained weights to begin with; the head is new unless the numbers of classes agree.
+        weights: Weights to begin with, of another library or an earlier run; where classes differ the head is new.
         optimization: Optimizer, rate and schedule.
 
     Raises:
@@ -106,8 +105,7 @@ class TextClassification(Task):
         self._typed = not self.text_spec.pair or _reads(backbone, (1, 2, 1)) is None
         self.loss = _bound(loss, self.text_spec)
         self.head = head(out_channels, self.text_spec.outputs)
-        if weights is not None:
-            weights.load(cast(Network, backbone), self.head)
+        self.begin_with(weights, self.head, self.text_spec)
         self.encoder = Encoder(
             self.text_spec.tokenizer, self.text_spec.max_length, self.text_spec.truncation
         )

@@ -20,6 +20,10 @@ from tokenizers import (
     trainers,
 )
 
+from resdomains.training import read_checkpoint
+
+from .spec import TextSpec
+
 PAD, UNKNOWN, FIRST, SEPARATOR = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
 # Conneau et al. 2017: with padding, the unknown and the space 69 ids.
@@ -184,10 +188,10 @@ class BytePairs(Tokens):
 
 
 class Pretrained(Tokens):
-    """The tokenizer of a pretrained model, as its maker published it.
+    """The tokenizer of a pretrained model, as its maker published it, or of an earlier run.
 
     Args:
-        source: A local folder or a hub id, such as `google-bert/bert-base-uncased`.
+        source: A local folder, a hub id, such as `google-bert/bert-base-uncased`, or a run's checkpoint (`.ckpt`).
         vocabulary: Number of ids of the model, if it has more than its tokenizer.
 
     Raises:
@@ -197,7 +201,11 @@ class Pretrained(Tokens):
 
     def __init__(self, source: str, vocabulary: int | None = None) -> None:
         self.source = source
-        self._tokenizer = _published(source)
+        if source.endswith(".ckpt"):
+            self._tokenizer, trained = _of_run(source)
+            vocabulary = trained if vocabulary is None else vocabulary
+        else:
+            self._tokenizer = _published(source)
         # The largest counts, not how many there are: some vocabularies have gaps.
         known = max(self._tokenizer.get_vocab().values()) + 1
         if vocabulary is not None and vocabulary < known:
@@ -209,6 +217,15 @@ class Pretrained(Tokens):
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Return the tokenizer; it learns nothing more."""
         return self._tokenizer
+
+
+def _of_run(source: str) -> tuple[Tokenizer, int]:
+    """The tokenizer in a checkpoint, and the number of ids of its network."""
+    try:
+        spec = TextSpec.of(read_checkpoint(Path(source).expanduser())["resdomains"]["spec"])
+        return Tokenizer.from_str(spec.tokenizer), spec.vocabulary
+    except Exception as error:  # `tokenizers` raises nothing narrower for JSON that is not its own
+        raise ValueError(f"source: {source} holds no tokenizer of texts: {error}") from error
 
 
 def _published(source: str) -> Tokenizer:

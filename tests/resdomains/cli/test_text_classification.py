@@ -163,3 +163,32 @@ def test_numbers_in_place_of_classes_are_not_what_the_checkpoint_knows(cli: Run,
     )
     assert status == 2
     assert "the targets are numbers, the checkpoint was trained with classes" in errors
+
+
+def test_a_run_begins_with_the_weights_of_an_earlier_one(cli: Run, best: str) -> None:
+    rows = [
+        f"the plot number {n} is {('fine', 'dull', 'odd')[n % 3]},{('pos', 'neg', 'new')[n % 3]}"
+        for n in range(90)
+    ]
+    Path("three.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    short = ("--data.root", "three.csv", "--trainer.max_epochs", "1", "--run.root", "fine")
+    weights = ("--model.weights", "Checkpoint", "--model.weights.source", best)
+    status, _, errors = cli("fit", "--config", "texts.yaml", *short, *weights)
+    assert status == 2
+    assert "was trained with another tokenizer than the data's" in errors
+    tokens = ("--data.tokens", "Pretrained", "--data.tokens.source", best)
+    status, out, errors = cli("fit", "--config", "texts.yaml", *short, *weights, *tokens)
+    assert status == 0, errors
+    assert (
+        f"weights: the head is not all of {best}: 2 of 3 outputs are the source's, the rest begin anew: new"
+    ) in out
+    fine = str(run_folder(Path("fine")) / "checkpoints" / "last.ckpt")
+    # What the run began with may be gone: its own weights take their place.
+    for path in Path("runs").rglob("best.ckpt"):
+        path.rename("kept.ckpt")
+    status, out, errors = cli(
+        "test", "--ckpt_path", fine, "--data.tokens.source", "kept.ckpt", "--format", "json"
+    )
+    assert status == 0, errors
+    kept = json.loads((run_folder(Path("fine")) / "summary.json").read_text())
+    assert json.loads(out)["test/loss"] == pytest.approx(kept["test/loss"], abs=0.05)

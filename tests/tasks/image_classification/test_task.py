@@ -11,7 +11,7 @@ from torch import nn
 
 from resdomains.classification import BinaryCrossEntropy, CrossEntropy
 from resdomains.core import Features, PooledHead, ResNet2d
-from resdomains.interop import Weights
+from resdomains.interop import Checkpoint, Loaded, Weights
 from resdomains.training import BadSample, Optimization
 from resdomains_tasks.image_classification import (
     ImageClassification,
@@ -234,18 +234,31 @@ def test_weights_fill_the_backbone_and_the_checkpoint_needs_them_no_more() -> No
         nn.init.normal_(parameter)
 
     class Ready(Weights):
-        library = "own"
-
-        def fetch(self, name: str) -> dict[str, torch.Tensor]:
-            return {}
-
-        def load(self, network: Any, head: Any = None) -> Any:
+        def load(self, network: Any, head: Any = None, spec: Any = None) -> Loaded:
             network.load_state_dict(source.backbone.state_dict())
+            return Loaded((), (), "its classes are others")
 
     task = small_task(weights=Ready("any"))
     for ours, theirs in zip(task.backbone.parameters(), source.backbone.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert task.head.linear.out_features == 3
+    assert task.notes == ["weights: the head is not all of any: its classes are others"]
+
+
+def test_a_run_on_other_classes_is_what_a_new_one_begins_with(tmp_path: Path) -> None:
+    source = small_task(small_spec(classes=["blue", "grey", "red"]))
+    for parameter in source.parameters():
+        nn.init.normal_(parameter)
+    checkpoint: dict[str, Any] = {"state_dict": source.state_dict()}
+    source.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    task = small_task(weights=Checkpoint(str(tmp_path / "best.ckpt")))
+    images = batch()["image"]
+    (ours,), (theirs,) = task.eval().backbone(images).maps, source.eval().backbone(images).maps
+    assert torch.equal(ours, theirs)
+    assert torch.equal(task(images)[:, [0, 2]], source(images)[:, [2, 0]])
+    (note,) = task.notes
+    assert note.endswith("2 of 3 outputs are the source's, the rest begin anew: green")
 
 
 def test_the_network_is_kept_in_channels_last() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from resdomains_tasks.text_classification.tokens import (
@@ -17,6 +18,8 @@ from resdomains_tasks.text_classification.tokens import (
     WordPiece,
     readable,
 )
+
+from .support import small_spec
 
 TEXTS = [
     "The film is good, the plot is not.",
@@ -223,6 +226,21 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
         Pretrained(str(tmp_path))
     with pytest.raises(ValueError, match="is a file; give the folder"):
         Pretrained(str(tmp_path / "tokenizer.json"))
+
+
+def test_a_runs_checkpoint_gives_its_tokenizer_and_its_vocabulary(tmp_path: Path) -> None:
+    spec = small_spec(vocabulary=12)
+    path = tmp_path / "best.ckpt"
+    said = {"format": 1, "recipe": None, "spec": spec.plain()}
+    torch.save({"resdomains": said, "state_dict": {}}, path)
+    tokens = Pretrained(str(path))
+    assert tokens.train([]).to_str() == spec.tokenizer
+    assert tokens.vocabulary == 12
+    for spec_said in ({"classes": ["a", "b"]}, {**spec.plain(), "tokenizer": "{}"}):
+        said["spec"] = spec_said
+        torch.save({"resdomains": said, "state_dict": {}}, path)
+        with pytest.raises(ValueError, match=r"source: .*best.ckpt holds no tokenizer of texts"):
+            Pretrained(str(path))
 
 
 def test_a_hub_id_that_cannot_be_had_is_named() -> None:
