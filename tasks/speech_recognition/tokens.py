@@ -3,12 +3,13 @@
 import json
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+
+from resdomains.panics import as_value_error
 
 from .normalization import SEPARATOR, Normalization, whole
 
@@ -137,7 +138,7 @@ class Tokenizer:
     """
 
     def __init__(self, json: str) -> None:
-        with _trouble("tokenizer is no JSON of the `tokenizers` library"):
+        with as_value_error("tokenizer is no JSON of the `tokenizers` library"):
             self._tokenizer = tokenizers.Tokenizer.from_str(json)
             # Both would change transcripts behind our back.
             self._tokenizer.no_padding()
@@ -173,7 +174,7 @@ class Tokenizer:
         """
         text = whole(text)
         normalizer = self._tokenizer.normalizer
-        with _trouble("tokenizer cannot normalise a text"):
+        with as_value_error("tokenizer cannot normalise a text"):
             return text if normalizer is None else normalizer.normalize_str(text)
 
     def encode(self, text: str) -> list[int]:
@@ -191,7 +192,7 @@ class Tokenizer:
                 f"no token spells {named}{more}; replace or remove such characters by the normalization of the "
                 "tokens, or name them in the alphabet"
             )
-        with _trouble("tokenizer cannot encode a text"):
+        with as_value_error("tokenizer cannot encode a text"):
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         if 0 in ids or self.decode(ids) != text:
             raise ValueError(
@@ -248,18 +249,3 @@ def _characters(texts: Iterable[str]) -> set[str]:
 
 def _name(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'without a name')})"
-
-
-@contextmanager
-def _trouble(what: str) -> Iterator[None]:
-    """Say what went wrong in `tokenizers`, whose panics are no `Exception`.
-
-    Raises:
-        ValueError: Instead of them.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise ValueError(f"{what}: {error}") from error

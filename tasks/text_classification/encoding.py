@@ -1,12 +1,7 @@
 """Texts to ids, once: flat arrays, cut to a length, kept in a cache by their content."""
 
 import hashlib
-import os
-import tempfile
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +9,17 @@ import numpy as np
 import tokenizers
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
-from resdomains.training.caches import cache_folder
+from resdomains.panics import as_value_error
+from resdomains.training.caches import cache_folder, cached_tensors
 
 from .tokens import readable
 from .truncation import kept
 
 # Changes whenever equal texts and tokenizers would be encoded otherwise than before.
-_FORMAT = 1
+_FORMAT = 2
 _AT_ONCE = 2048  # texts, so that the tokenizer's own results, which are large, do not pile up
 # Characters of a text that are read for each token that may stay; longer texts are cut before they are encoded.
 _CHARACTERS = 64
@@ -64,6 +58,17 @@ class Encoded:
             ids = torch.stack((ids, torch.where(inside, self.types[places].long(), 0)), 1)
         return {"ids": ids, "lengths": lengths}
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it by name; the types are absent for single texts."""
+        types = {} if self.types is None else {"types": self.types}
+        return {
+            "ids": self.ids,
+            **types,
+            "offsets": self.offsets,
+            "cut": torch.tensor(self.cut),
+            "blank": self.blank,
+        }
+
 
 class Encoder:
     """Turns texts into ids by a tokenizer's JSON.
@@ -81,12 +86,12 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: str, max_length: int, truncation: str) -> None:
-        with _trouble("tokenizer is no JSON of the `tokenizers` library"):
+        with as_value_error("tokenizer is no JSON of the `tokenizers` library"):
             self._tokenizer = Tokenizer.from_str(tokenizer)
             # Both would change items behind our back.
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
-        with _trouble("tokenizer's JSON contradicts itself"):
+        with as_value_error("tokenizer's JSON contradicts itself"):
             # Single texts, pairs and unknown characters, so that a wrong one shows here.
             trials = self._tokenizer.encode_batch(["a\uffff", ("a", "a")])
             ids = [*self._tokenizer.get_vocab().values(), *trials[0].ids, *trials[1].ids]
@@ -149,11 +154,15 @@ class Encoder:
             folder: Where results are kept; `cache_folder("text")` if None.
         """
         path = (folder or cache_folder("text")) / f"{self._key(texts, pairs)}.safetensors"
-        found = _load(path)
-        if found is None:
-            found = self.encode(texts, pairs)
-            _save(found, path)
-        return found
+        held = cached_tensors(
+            path,
+            lambda: self.encode(texts, pairs).tensors(),
+            what="encoded texts",
+            limit=_CACHE_BYTES,
+        )
+        return Encoded(
+            held["ids"], held.get("types"), held["offsets"], int(held["cut"]), held["blank"]
+        )
 
     def _key(self, texts: Sequence[str], pairs: Sequence[str] | None) -> str:
         digest = hashlib.sha256()
@@ -186,7 +195,7 @@ class Encoder:
                 yield ids[places], kinds[places], len(places) < len(ids) or shortened != item
 
     def _tokenize(self, inputs: Sequence[_Item]) -> list[Encoding]:
-        with _trouble("tokenizer cannot encode a text"):
+        with as_value_error("tokenizer cannot encode a text"):
             found: list[Encoding] = self._tokenizer.encode_batch(inputs)
             return found
 
@@ -219,80 +228,3 @@ class Encoder:
             if near < end and begin < sizes[owner] - near:
                 return False
         return True
-
-
-@contextmanager
-def _trouble(what: str) -> Iterator[None]:
-    """Say what went wrong in `tokenizers`, whose panics are no `Exception`.
-
-    Raises:
-        ValueError: Instead of them.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise ValueError(f"{what}: {error}") from error
-
-
-def _load(path: Path) -> Encoded | None:
-    try:
-        if not path.is_file():
-            return None
-        held = load_file(path)
-        found = Encoded(
-            held["ids"], held.get("types"), held["offsets"], int(held["cut"]), held["blank"]
-        )
-        if int(held["check"]) != _check(found):
-            raise ValueError("its content is not what was written")
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        warnings.warn(f"{path} cannot be read and is made anew: {error}", stacklevel=2)
-        return None
-    # The oldest go first when the cache is full; of another's cache they keep their age.
-    with suppress(OSError):
-        os.utime(path)
-    return found
-
-
-def _check(encoded: Encoded) -> int:
-    """A checksum, since a file that a disk or a person damaged may still have its form."""
-    check = encoded.cut
-    for values in (encoded.ids, encoded.types, encoded.offsets, encoded.blank):
-        check = zlib.crc32(values.numpy().tobytes() if values is not None else b"none", check)
-    return check
-
-
-def _save(encoded: Encoded, path: Path) -> None:
-    held = {
-        "ids": encoded.ids,
-        "offsets": encoded.offsets,
-        "cut": torch.tensor(encoded.cut),
-        "blank": encoded.blank,
-        "check": torch.tensor(_check(encoded)),
-    }
-    if encoded.types is not None:
-        held["types"] = encoded.types
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            save_file(held, part)
-            part.replace(path)
-        _prune(path.parent, _CACHE_BYTES)
-    except (OSError, SafetensorError) as error:
-        warnings.warn(f"encoded texts are not kept for the next run: {error}", stacklevel=2)
-
-
-def _prune(folder: Path, limit: int) -> None:
-    """Remove the files that were not used for longest until the rest fits."""
-    files = []
-    for file in folder.glob("*.safetensors"):
-        with suppress(FileNotFoundError):  # another process may remove it
-            held = file.stat()
-            files.append((held.st_mtime, held.st_size, file))
-    total = 0
-    for _, size, file in sorted(files, reverse=True):
-        total += size
-        if total > limit:
-            file.unlink(missing_ok=True)
