@@ -56,15 +56,15 @@ def held_out(
         if name not in chosen:
             chosen[name] = "train"
             members.setdefault(group, []).append(name)
-    for group in members.values():
+    for ranked in members.values():
         # A file's name may hold bytes that are not UTF-8.
-        group.sort(key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
-        count = len(group)
+        ranked.sort(key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
+        count = len(ranked)
         least = 1 if count >= 3 else 0
         tested = max(least, round(count * test)) if test else 0
         validated = max(least, round(count * val)) if val else 0
-        for name in group[:tested]:
+        for name in ranked[:tested]:
             chosen[name] = "test"
-        for name in group[tested : tested + validated]:
+        for name in ranked[tested : tested + validated]:
             chosen[name] = "val"
     return [chosen[name] for name in names]

@@ -35,8 +35,8 @@ SUFFIXES = (
 )
 """Of files that are taken from a folder. A file that is named is read whatever its suffix says."""
 
-TOLERANCE = 0.02
-"""Seconds by which a stated duration may differ from the file's: lists round it."""
+TOLERANCE = 0.06
+"""Seconds by which a stated duration may differ from the file's: lists round it, some to tenths."""
 
 _PIECE = 2**20  # samples: a damaged header can state any number
 _RATES = (1_000, 768_000)
@@ -73,14 +73,14 @@ class AudioFile(Audio):
             raise BadSample(self.path, f"a part must begin at 0 s or later, got {offset:g} s")
         if seconds is not None and not 0.0 < seconds < math.inf:
             raise BadSample(self.path, f"a part must be longer than 0 s, got {seconds:g} s")
-        self.start = round(offset * self.rate)
-        end = total if seconds is None else round((offset + seconds) * self.rate)
-        if self.start >= total or end > total + TOLERANCE * self.rate:
-            part = f"{offset:g} s" if seconds is None else f"{offset:g} to {offset + seconds:g} s"
+        end = whole if seconds is None else offset + seconds
+        if offset >= whole or end > whole + TOLERANCE:
+            part = f"{offset:g} s" if seconds is None else f"{offset:g} to {end:g} s"
             raise BadSample(
                 self.path, f"the part from {part} is not in the file, which lasts {whole:.3f} s"
             )
-        self.samples = min(end, total) - self.start
+        self.start = round(offset * self.rate)
+        self.samples = min(round(end * self.rate), total) - self.start
         if self.samples < 1:
             raise BadSample(self.path, f"a part of {seconds:g} s is shorter than one sample")
 
@@ -223,22 +223,24 @@ def _open(path: str) -> Any:
     try:
         # As bytes: a file's name need not be UTF-8.
         return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         raise BadSample(path, _why(Path(path), error)) from error
 
 
 def _why(path: Path, error: Exception) -> str:
     """Say why a file was not opened; libsndfile says `System error` and `Format not recognised`."""
-    if not path.exists():
-        return "the file does not exist"
-    if path.is_dir():
-        return "is a folder, not a file"
     try:
         with path.open("rb") as file:
             if not file.read(1):
                 return "the file is empty (0 bytes)"
+    except FileNotFoundError:
+        return "the file does not exist"
+    except IsADirectoryError:
+        return "is a folder, not a file"
     except OSError as refused:
         return f"cannot be opened ({refused.strerror})"
+    except ValueError:
+        return "is not the name of a file"
     said = getattr(error, "error_string", str(error)).rstrip(".")
     return (
         f"not a recording that soundfile reads ({said}); give WAV, FLAC, MP3 or OGG, "
