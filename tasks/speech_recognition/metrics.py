@@ -1,6 +1,6 @@
 """Errors of words and of characters. Each metric is exact over a whole split and over all processes.
 
-What is compared are normalised transcripts. Words are what blanks part; characters are Unicode's code points, the blanks
+What is compared are normalised transcripts. Words are what blanks part; characters are Unicode's code points, blanks
 between words among them. Errors are the fewest substitutions, deletions and insertions that make the hypothesis of the
 reference. An empty reference has no words, and what is heard in it are insertions, which count.
 """
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
@@ -19,7 +20,6 @@ from torchmetrics import Metric
 from resdomains.classification import Exact
 
 _RESAMPLES = 1000
-_AT_ONCE = 1 << 22  # numbers drawn at once, for memory
 _BINS = 5
 
 Units = Callable[[str], Sequence[str]]
@@ -72,10 +72,8 @@ class ErrorRate(Exact):
         ids: Sequence[Sequence[int]],
     ) -> None:
         """Take what `Utterances` takes."""
-        for reference, hypothesis in zip(references, hypotheses, strict=True):
-            expected = self.units(reference)
-            wrong = Levenshtein.distance(expected, self.units(hypothesis))
-            self.sums += torch.tensor([wrong, len(expected)], device=self.sums.device)
+        counts = [_errors(self.units, *pair) for pair in zip(references, hypotheses, strict=True)]
+        self.sums += torch.tensor(counts, dtype=torch.long).view(-1, 2).sum(0).to(self.sums.device)
 
     def compute(self) -> Tensor:
         """Return a number of at least 0; of references that are all empty, the number of insertions."""
@@ -113,9 +111,9 @@ class _Numbers(Exact):
 class ErrorInterval(_Numbers):
     """The 95 % confidence interval of an error rate, by the bootstrap over utterances (Bisani and Ney 2004).
 
-    It is the range from the 2.5th to the 97.5th percentile of the rates of 1000 splits of as many utterances, drawn from
-    the split with replacement; draws are the same in every run. Utterances of one speaker are taken to be independent,
-    which makes it too narrow where speakers are few.
+    It is the range from the 2.5th to the 97.5th percentile of the rates of 1000 splits of as many utterances, drawn
+    from the split with replacement; draws are the same in every run. Utterances of one speaker are taken to be
+    independent, so that it is too narrow where speakers are few.
 
     Args:
         units: `words` or `characters`.
@@ -133,37 +131,35 @@ class ErrorInterval(_Numbers):
         ids: Sequence[Sequence[int]],
     ) -> None:
         """Take what `Utterances` takes."""
-        for i, reference, hypothesis in zip(index.tolist(), references, hypotheses, strict=True):
-            expected = self.units(reference)
-            wrong = Levenshtein.distance(expected, self.units(hypothesis))
-            self.add((i, wrong, len(expected)))
+        for pair in zip(references, hypotheses, strict=True):
+            self.add(_errors(self.units, *pair))
 
     def compute(self) -> Tensor:
         """Return (2,): the interval's ends; NaN without utterances."""
-        rows = self.all().view(-1, 3)
-        # Whatever the order of batches, so that the same draws mean the same utterances.
-        rows = rows[rows[:, 0].argsort(stable=True)]
-        return bootstrap(rows[:, 1], rows[:, 2])
+        return bootstrap(self.all().view(-1, 2))
 
 
-def bootstrap(errors: Tensor, lengths: Tensor) -> Tensor:
+def bootstrap(utterances: Tensor) -> Tensor:
     """Return the ends of the 95 % interval of sum(errors) / sum(lengths), (2,), as `ErrorInterval` says.
 
     Args:
-        errors: (N,) of each utterance.
-        lengths: (N,) its words or characters.
+        utterances: (N, 2) each one's errors, and its words or characters; their order does not matter.
     """
-    count = len(errors)
-    if not count:
+    if not len(utterances):
         return torch.full((2,), torch.nan)
-    generator = torch.Generator().manual_seed(0)
-    rates = []
-    together = max(1, min(_RESAMPLES, _AT_ONCE // count))
-    for first in range(0, _RESAMPLES, together):
-        shape = (min(together, _RESAMPLES - first), count)
-        drawn = torch.randint(count, shape, generator=generator)
-        rates.append(errors[drawn].sum(1) / lengths[drawn].sum(1).clamp(min=1).double())
-    return torch.cat(rates).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).float()
+    # How often each kind of utterance is drawn: a draw for each kind, of which there are few, not for each utterance.
+    kinds, counts = (found.numpy() for found in utterances.unique(dim=0, return_counts=True))
+    random = np.random.default_rng(0)
+    drawn = random.multinomial(len(utterances), counts / len(utterances), size=_RESAMPLES)
+    errors, lengths = (drawn @ kinds).T
+    ends = np.quantile(errors / np.maximum(lengths, 1), (0.025, 0.975))
+    return torch.from_numpy(ends).float()
+
+
+def _errors(units: Units, reference: str, hypothesis: str) -> tuple[int, int]:
+    """Return how much is wrong, and of how much."""
+    expected = units(reference)
+    return Levenshtein.distance(expected, units(hypothesis)), len(expected)
 
 
 class Utterances(_Numbers):
@@ -202,7 +198,7 @@ class Utterances(_Numbers):
             self.add((i, *_compared(reference, hypothesis), len(own), *own))
 
     def compute(self) -> Tensor:
-        """Return a row for each utterance, by its number: `FACTS`, then the ids of the hypothesis and -1 behind them."""
+        """Return a row for each utterance, by its number: `FACTS`, then the hypothesis's ids with -1 behind them."""
         numbers = self.all()
         facts = len(self.FACTS)
         rows = []
@@ -260,7 +256,9 @@ def tables(
         "utterances": rows,
         "speakers": by_speaker(rows),
         "durations": by_duration(rows),
-        "confusions": confusions((row["reference"], row["hypothesis"]) for row in rows),
+        "confusions": confusions(
+            (row["reference"], row["hypothesis"]) for row in rows if row["reference"] is not None
+        ),
     }
     return {name: table for name, table in found.items() if table}
 
@@ -273,8 +271,7 @@ def by_utterance(
     """Return a row for each utterance, those with the most wrong words first, of equals those of the highest rate.
 
     Arguments are those of `tables`. A row holds `source`, `speaker`, `seconds`, `reference`, `hypothesis`, `wer`, the
-    counts of its words' edits, `words`, `cer`, `character_errors` and `characters`; of what is not known, None, and of
-    a reference, nothing.
+    counts of its words' edits, `words`, `cer`, `character_errors` and `characters`, with None for what is not known.
     """
     rows = []
     for numbers in utterances.tolist():
@@ -287,7 +284,7 @@ def by_utterance(
                 "source": about.get("source", f"sample {facts['index']}"),
                 "speaker": about.get("speaker"),
                 "seconds": about.get("seconds"),
-                "reference": about.get("reference", ""),
+                "reference": about.get("reference"),
                 "hypothesis": decode([i for i in numbers[len(facts) :] if i >= 0]),
                 "wer": wrong / max(facts["words"], 1),
                 **{name: facts[name] for name in Edits._fields},
