@@ -14,7 +14,7 @@ from resdomains.training.batches import LengthBatches
 from resdomains.training.randomness import draws, keys
 from resdomains.training.schema import Split
 
-from .audio import resampled, resampled_length
+from .audio import resampled, resampled_length, undecodable
 from .augment import Augment
 from .spec import SpeechSpec
 from .tokens import Characters, Tokenizer, Tokens
@@ -196,14 +196,9 @@ class SpeechData(DataModule, ABC):
         """Leave out the recordings that cannot be decoded."""
         splits: dict[Split, list[Utterance]] = {}
         for split, utterances in corpus.splits.items():
-            splits[split] = []
-            for utterance in utterances:
-                try:
-                    utterance.audio.read()
-                except BadSample as error:
-                    self.left_out.append(error)
-                else:
-                    splits[split].append(utterance)
+            bad = undecodable([utterance.audio for utterance in utterances], self.num_workers)
+            self.left_out += bad.values()
+            splits[split] = [u for place, u in enumerate(utterances) if place not in bad]
         return Corpus(splits, corpus.notes)
 
     def _within_bounds(
