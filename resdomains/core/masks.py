@@ -123,6 +123,13 @@ def per_item(values: Tensor, x: Tensor, valid: Valid | None) -> Tensor:
     return values.view(-1, *[1] * (x.dim() - 1))
 
 
+def sizes(x: Tensor, valid: Valid | None) -> Tensor:
+    """How many positions of each item count, ``(B, 1)``; ``x`` is ``(B, L, ...)``."""
+    if valid is None:
+        return torch.full((x.shape[0], 1), x.shape[1], device=x.device)
+    return valid.lengths.unsqueeze(1)
+
+
 def check_items(x: Tensor, valid: Valid | None) -> None:
     """Raises ValueError unless ``valid`` speaks about as many items as ``x`` has."""
     if valid is not None and valid.lengths.shape[0] != x.shape[0]:

@@ -5,7 +5,7 @@ A network takes a factory ``Callable[[Place], Stem]``; the place's ``in_channels
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from resdomains.core.linear import Dropout, dropout
 from resdomains.core.masks import Valid
 from resdomains.core.parts import Chain, Part
 from resdomains.core.place import Place
+from resdomains.core.weightings import Uniform, Weighting
 
 
 class Stem(Chain):
@@ -233,8 +234,9 @@ class CharacterStem(IdStem):
 
 
 class NGramStem(IdStem):
-    """The sum of a vector for each n-gram of ids that ends at a position, for n in ``orders``.
+    """``sum_n weight v``, the vectors of the n-grams of ids that end at a position, n in ``orders``.
 
+    ``weighting``, built with the number of vectors, says how much each n-gram of an item counts.
     Ids of themselves have a vector each; longer n-grams share ``buckets`` vectors by a hash (Joulin
     et al. 2017; of characters, Bojanowski et al. 2017). Those vectors start at zero, so that an
     n-gram which training never met changes nothing. No n-gram reaches over the beginning of an
@@ -253,6 +255,7 @@ class NGramStem(IdStem):
         buckets: int = 65536,
         gram_dropout: float = 0.0,
         dropout: float = 0.0,
+        weighting: Callable[[int], Weighting] = Uniform,
     ) -> None:
         if not orders or min(orders) < 1 or len(set(orders)) < len(orders):
             raise ValueError(
@@ -265,7 +268,9 @@ class NGramStem(IdStem):
                 raise ValueError(f"{name}: expected a chance in [0, 1), got {chance}")
         super().__init__(
             place,
-            grams=_NGrams(place.in_channels, place.out_channels, orders, buckets, gram_dropout),
+            grams=_NGrams(
+                place.in_channels, place.out_channels, orders, buckets, gram_dropout, weighting
+            ),
             dropout=Dropout(dropout),
         )
 
@@ -278,7 +283,7 @@ class _Lookup(nn.Embedding, Part):
 
 
 class _NGrams(Part):
-    """Ids ``(B, 1, 1, L)`` to the sums of the vectors of their n-grams, ``(B, D, 1, L)``.
+    """Ids ``(B, 1, 1, L)`` to the weighted sums of the vectors of their n-grams, ``(B, D, 1, L)``.
 
     ``weight`` holds the vectors of the ids, then those of the buckets.
     """
@@ -291,7 +296,13 @@ class _NGrams(Part):
     )
 
     def __init__(
-        self, ids: int, width: int, orders: Sequence[int], buckets: int, dropout: float
+        self,
+        ids: int,
+        width: int,
+        orders: Sequence[int],
+        buckets: int,
+        dropout: float,
+        weighting: Callable[[int], Weighting],
     ) -> None:
         super().__init__()
         self.ids = ids
@@ -300,6 +311,7 @@ class _NGrams(Part):
         self.dropout = dropout
         self.weight = nn.Parameter(torch.zeros(ids + buckets, width))
         nn.init.normal_(self.weight[:ids], std=0.1)
+        self.weighting = weighting(ids + buckets)
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         ids = x[:, 0, 0]
@@ -307,11 +319,11 @@ class _NGrams(Part):
         # Ends at a position: what it reads lies before, so padding, which lies behind, is not read.
         ends = torch.arange(1, ids.shape[1] + 1, device=ids.device).unsqueeze(1)
         whole = ends >= torch.tensor(self.orders, device=ids.device)
-        counts = whole.to(self.weight.dtype).expand(rows.shape).contiguous()
+        weights = self.weighting(rows, whole.expand(rows.shape), valid).to(self.weight.dtype)
         if self.training:
-            counts = dropout(counts, self.dropout)
+            weights = dropout(weights, self.dropout)
         y = F.embedding_bag(
-            rows.flatten(0, 1), self.weight, mode="sum", per_sample_weights=counts.flatten(0, 1)
+            rows.flatten(0, 1), self.weight, mode="sum", per_sample_weights=weights.flatten(0, 1)
         )
         return y.view(*ids.shape, -1).movedim(-1, 1).unsqueeze(2)
 
