@@ -41,7 +41,7 @@ from resdomains.training import (
     run_facts,
     schema,
 )
-from resdomains.training.callbacks import peak_memory_mib
+from resdomains.training.callbacks import Checkpoints, peak_memory_mib
 from resdomains.training.precision import Precision, choose_precision
 
 
@@ -287,7 +287,7 @@ class _Fit:
 
     def _best_path(self) -> str | None:
         for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            if isinstance(callback, Checkpoints) and callback.best_model_path:
                 return callback.best_model_path
         return None
 
@@ -374,7 +374,7 @@ class _Fit:
     def _best_score(self) -> float | None:
         for callback in self.trainer.checkpoint_callbacks:
             if (
-                isinstance(callback, ModelCheckpoint)
+                isinstance(callback, Checkpoints)
                 and callback.best_model_score is not None
                 and self.validated
             ):

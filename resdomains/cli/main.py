@@ -26,6 +26,7 @@ COMMANDS = {
     "test": Command("evaluate", "evaluate a checkpoint on the test split"),
     "predict": Command("predict", "apply a checkpoint to files, folders or texts"),
     "probe": Command("probe", "measure what each residual block of a checkpoint does"),
+    "average": Command("average", "write the mean of several checkpoints of a run"),
     "export": Command("export", "write a checkpoint's network for another library"),
     "lr-find": Command("lr_find", "try rising learning rates and suggest one"),
     "configs": Command("listing", "list the shipped configs"),

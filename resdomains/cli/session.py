@@ -210,10 +210,18 @@ class Session:
         return task
 
     def run_options(self) -> RunOptions:
-        """The options under `run`."""
+        """The options under `run`.
+
+        Raises:
+            ConfigError: If one cannot be used.
+        """
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(RunOptions, "run")
-        options = parser.instantiate(parser.parse_object({"run": self.full.get("run") or {}})).run
+        parsed = parser.parse_object({"run": self.full.get("run") or {}})
+        try:
+            options = parser.instantiate(parsed).run
+        except ValueError as error:
+            raise ConfigError("run", str(error)) from error
         assert isinstance(options, RunOptions)
         return options
 

@@ -1,7 +1,12 @@
 """Training: the bases of tasks and data modules, and what every run does."""
 
 from resdomains.training.averaging import EMA
-from resdomains.training.checkpoints import BadCheckpoint, load_task, read_checkpoint
+from resdomains.training.checkpoints import (
+    BadCheckpoint,
+    average_checkpoints,
+    load_task,
+    read_checkpoint,
+)
 from resdomains.training.data import BadSample, DataModule
 from resdomains.training.optimization import (
     Constant,
@@ -31,6 +36,7 @@ __all__ = [
     "WandbOptions",
     "WarmupCosine",
     "WarmupLinear",
+    "average_checkpoints",
     "load_task",
     "read_checkpoint",
     "run_facts",

@@ -216,3 +216,27 @@ class Checkpoints(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best score and its file, which Lightning forgets when the folder is another."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
+
+class LastEpochs(ModelCheckpoint):
+    """Keep a checkpoint of each of the last epochs, `epoch=07.ckpt`, counted from 0.
+
+    A run that goes on from a checkpoint leaves those of the run before where they are.
+
+    Args:
+        folder: Where they go.
+        count: How many.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="{epoch:02d}",
+            monitor="epoch",  # which Lightning knows by itself
+            mode="max",
+            save_top_k=count,
+            save_on_train_epoch_end=True,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Forget the files of the run before, which Lightning would count as this one's and remove."""

@@ -1,11 +1,13 @@
 """Read a checkpoint without running any code in it, and rebuild its task."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
 
 from resdomains.plain_files import Damaged, HoldsCode, read_plain
 from resdomains.training.task import FORMAT, Task
@@ -95,3 +97,79 @@ def _build(class_path: str, init_args: dict[str, Any], spec: dict[str, Any]) -> 
     arguments = parser.instantiate(parser.parse_object({"arguments": init_args})).arguments
     task: Task = component(**vars(arguments), spec=spec)
     return task
+
+
+def average_checkpoints(paths: Sequence[str | Path]) -> dict[str, Any]:
+    """Return a checkpoint whose weights are the mean of several checkpoints of one run.
+
+    Weights and buffers of floating-point numbers are averaged in float64 and returned in their own type; all else,
+    whole numbers and the optimizer's state among it, is that of the checkpoint that trained the most steps.
+
+    Args:
+        paths: Two or more checkpoints, in any order.
+
+    Raises:
+        BadCheckpoint: If one cannot be read, or they differ in task, network, data or weights, so that a mean of them
+            is of nothing.
+    """
+    distinct = {Path(path).resolve(): path for path in paths}
+    if len(distinct) < 2 or len(distinct) < len(paths):
+        raise BadCheckpoint(
+            f"a mean needs two or more different checkpoints, got {', '.join(map(str, paths)) or 'none'}"
+        )
+    sums: dict[str, Tensor] = {}
+    first: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    for path in paths:
+        checkpoint = read_checkpoint(path)
+        if first is None or last is None:
+            first = last = checkpoint
+        _check_alike(first, checkpoint, f"{path} and {paths[0]}")
+        if checkpoint["global_step"] >= last["global_step"]:
+            last = checkpoint
+        for name, value in checkpoint["state_dict"].items():
+            if value.is_floating_point():
+                sums[name] = sums[name] + value.double() if name in sums else value.double()
+    assert last is not None
+    mean = {
+        name: (sums[name] / len(paths)).to(value.dtype) if name in sums else value
+        for name, value in last["state_dict"].items()
+    }
+    return {**last, "state_dict": mean}
+
+
+def _check_alike(one: Mapping[str, Any], other: Mapping[str, Any], names: str) -> None:
+    """Refuse checkpoints of different runs; the trainer's keys may differ, as in a run that went on for longer."""
+    ours, theirs = (_identity(checkpoint["resdomains"]) for checkpoint in (one, other))
+    key = _difference(ours, theirs)
+    if key is not None:
+        raise BadCheckpoint(
+            f"{names} cannot be averaged: they are of different runs, {key} differs"
+        )
+    shapes, others = ({k: v.shape for k, v in c["state_dict"].items()} for c in (one, other))
+    for name in [*shapes, *others]:
+        if shapes.get(name) != others.get(name):
+            raise BadCheckpoint(
+                f"{names} cannot be averaged: {name} is {_size(others.get(name))} in the first and "
+                f"{_size(shapes.get(name))} in the second"
+            )
+
+
+def _identity(ours: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = {k: v for k, v in (ours["recipe"] or {}).items() if k != "trainer"}
+    return {**recipe, "spec": ours["spec"]}
+
+
+def _size(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else str(tuple(shape))
+
+
+def _difference(one: Any, other: Any) -> str | None:
+    """The dotted key at which two plain values first differ; empty where they are no mappings; None if equal."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return None if one == other else ""
+    for key in sorted({*one, *other}):
+        below = _difference(one.get(key), other.get(key))
+        if below is not None:
+            return f"{key}.{below}".rstrip(".")
+    return None

@@ -18,7 +18,13 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from resdomains.core import Stack
 from resdomains.training import schema
-from resdomains.training.callbacks import Checkpoints, Pictures, SaveOnInterrupt, StepLog
+from resdomains.training.callbacks import (
+    Checkpoints,
+    LastEpochs,
+    Pictures,
+    SaveOnInterrupt,
+    StepLog,
+)
 from resdomains.training.progress import RunProgress
 from resdomains.training.task import Task
 
@@ -65,11 +71,21 @@ class RunOptions:
         root: Folder of all runs.
         name: The run's name in place of its config's.
         wandb: Weights & Biases.
+        keep_last: Of how many of the last epochs to keep a checkpoint too, such as to average them; `best.ckpt` and
+            `last.ckpt` are always kept.
+
+    Raises:
+        ValueError: If `keep_last` is negative.
     """
 
     root: Path = Path("runs")
     name: str | None = None
     wandb: WandbOptions = field(default_factory=WandbOptions)
+    keep_last: int = 0
+
+    def __post_init__(self) -> None:
+        if self.keep_last < 0:
+            raise ValueError(f"keep_last must be a number of epochs, got {self.keep_last}")
 
 
 @dataclass
@@ -83,6 +99,7 @@ class Run:
     task: str
     config: str
     wandb: WandbOptions
+    keep_last: int = 0
 
     @classmethod
     def create(cls, options: RunOptions, task: str, config: str) -> "Run":
@@ -99,7 +116,8 @@ class Run:
                 except FileExistsError:
                     number += 1
                     folder = parent / f"{stamp}_{number}"
-        return cls(folder.absolute(), task, options.name or config, options.wandb)
+        name = options.name or config
+        return cls(folder.absolute(), task, name, options.wandb, options.keep_last)
 
     @property
     def checkpoints(self) -> Path:
@@ -180,6 +198,7 @@ class Run:
             StepLog(),
             RunProgress(),
             Checkpoints(self.checkpoints, validated),
+            *([LastEpochs(self.checkpoints, self.keep_last)] if self.keep_last else []),
             SaveOnInterrupt(self.last_checkpoint),
             Pictures(self.pictures, self.tables, self.metrics),
         ]

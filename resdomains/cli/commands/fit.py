@@ -15,6 +15,7 @@ runs/<task>/<config>/<time>.
   --compile true          compile the network's blocks: slower to begin, then faster on a GPU
   --run.root FOLDER       where runs lie (runs)
   --run.name NAME         the run's name in place of its config's
+  --run.keep_last N       also keep the last N epochs' checkpoints, for `resdomains average`
   --run.wandb.mode MODE   auto, online, offline or disabled
 
 examples:
