@@ -32,10 +32,6 @@ _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1
 _RATE_PARAMETER, _PITCH_PARAMETER = 1, 3
 
 
-class SpeechUnavailable(ValueError):
-    """eSpeak NG is not installed, or does not run here."""
-
-
 @dataclass(frozen=True)
 class Phrase:
     """What is said, and how.
@@ -70,7 +66,7 @@ def voices() -> list[str]:
     """Return the English voices that are installed.
 
     Raises:
-        SpeechUnavailable: If none is.
+        ValueError: If none is, or eSpeak NG is not installed.
     """
     return [name for name in _files(*_VOICES) if name.split("-")[0] == "en"]
 
@@ -79,7 +75,7 @@ def variants() -> list[str]:
     """Return the variants that are installed: other throats for any voice.
 
     Raises:
-        SpeechUnavailable: If none is.
+        ValueError: If none is, or eSpeak NG is not installed.
     """
     return _files(*_VARIANTS)
 
@@ -88,7 +84,7 @@ def version() -> str:
     """Return the version of espeakng_loader: other ones may sound otherwise.
 
     Raises:
-        SpeechUnavailable: If it is not installed.
+        ValueError: If it is not installed.
     """
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
@@ -110,8 +106,7 @@ def speak(phrases: Sequence[Phrase]) -> Iterator[NDArray[np.int16]]:
         (L,) samples of each phrase at `RATE`, with the short silences that eSpeak NG puts around it.
 
     Raises:
-        ValueError: If a voice or a variant is not installed.
-        SpeechUnavailable: If eSpeak NG is not installed, or does not run here.
+        ValueError: If eSpeak NG is not installed, does not run here, or lacks a voice or a variant.
     """
     library, data = _installed()
     _known("voice", {phrase.voice for phrase in phrases}, voices())
@@ -134,7 +129,7 @@ def speak(phrases: Sequence[Phrase]) -> Iterator[NDArray[np.int16]]:
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip().splitlines()
                 reason = said[-1] if said else f"it ended with status {process.returncode}"
-                raise SpeechUnavailable(
+                raise ValueError(
                     f"eSpeak NG does not run here: {reason}; install it anew: {_INSTALL}"
                 ) from None
             finally:
@@ -156,7 +151,7 @@ def _installed() -> tuple[Path, Path]:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise SpeechUnavailable(
+        raise ValueError(
             f"the digit strings are spoken by eSpeak NG, which is not installed ({error}): {_INSTALL}"
         ) from error
     try:
@@ -165,9 +160,9 @@ def _installed() -> tuple[Path, Path]:
             Path(espeakng_loader.get_data_path()),
         )
     except RuntimeError as error:
-        raise SpeechUnavailable(f"eSpeak NG has no voices ({error}): {_INSTALL}") from error
+        raise ValueError(f"eSpeak NG has no voices ({error}): {_INSTALL}") from error
     if not library.is_file():
-        raise SpeechUnavailable(f"eSpeak NG has no library {library}: {_INSTALL}")
+        raise ValueError(f"eSpeak NG has no library {library}: {_INSTALL}")
     return library, data
 
 
@@ -175,7 +170,7 @@ def _files(*folder: str) -> list[str]:
     where = _installed()[1].joinpath(*folder)
     found = sorted(path.name for path in where.glob("*") if path.is_file())
     if not found:
-        raise SpeechUnavailable(f"eSpeak NG has no voices in {where}: {_INSTALL}")
+        raise ValueError(f"eSpeak NG has no voices in {where}: {_INSTALL}")
     return found
 
 
