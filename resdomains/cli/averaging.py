@@ -27,6 +27,6 @@ def write_mean(paths: Sequence[str], output: Path) -> int:
         draft.unlink(missing_ok=True)
         raise CliError(f"--output {output}: cannot be written: {error}") from error
     print(
-        f"mean of {len(paths)} checkpoints, the last of step {mean['global_step']:,}, written to {output}"
+        f"mean of {len(paths)} checkpoints, the last of step {mean.get('global_step', 0):,}, written to {output}"
     )
     return 0

@@ -97,7 +97,11 @@ def _described(spec: Spec, plain: Mapping[str, Any]) -> Spec | None:
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix) and isinstance(value, Tensor)
+    }
 
 
 def _between(theirs: object, ours: object) -> str:

@@ -44,9 +44,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of resdomains (it has no 'resdomains' entry); "
             "weights of other libraries are loaded through a task's weights argument"
         )
-    if checkpoint["resdomains"]["format"] > FORMAT:
+    ours = checkpoint["resdomains"]
+    missing = {"format", "recipe", "spec"} - (ours.keys() if isinstance(ours, dict) else set())
+    if missing or not isinstance(checkpoint["state_dict"], dict):
+        what = ", ".join(sorted(missing)) or "state_dict"
+        raise BadCheckpoint(f"{path}: damaged or not a checkpoint (it lacks {what})")
+    if ours["format"] > FORMAT:
         raise BadCheckpoint(
-            f"{path}: written by a newer resdomains (checkpoint format {checkpoint['resdomains']['format']}, "
+            f"{path}: written by a newer resdomains (checkpoint format {ours['format']}, "
             f"this version reads up to {FORMAT}); upgrade resdomains"
         )
     return checkpoint
@@ -125,17 +130,21 @@ def average_checkpoints(paths: Sequence[str | Path]) -> dict[str, Any]:
         if first is None or last is None:
             first = last = checkpoint
         _check_alike(first, checkpoint, f"{path} and {paths[0]}")
-        if checkpoint["global_step"] >= last["global_step"]:
+        if _steps(checkpoint) >= _steps(last):
             last = checkpoint
         for name, value in checkpoint["state_dict"].items():
-            if value.is_floating_point():
-                sums[name] = sums[name] + value.double() if name in sums else value.double()
+            if isinstance(value, Tensor) and value.is_floating_point():
+                sums[name] = sums.get(name, 0.0) + value.double()
     assert last is not None
     mean = {
         name: (sums[name] / len(paths)).to(value.dtype) if name in sums else value
         for name, value in last["state_dict"].items()
     }
     return {**last, "state_dict": mean}
+
+
+def _steps(checkpoint: Mapping[str, Any]) -> int:
+    return int(checkpoint.get("global_step", 0))
 
 
 def _check_alike(one: Mapping[str, Any], other: Mapping[str, Any], names: str) -> None:
@@ -146,7 +155,9 @@ def _check_alike(one: Mapping[str, Any], other: Mapping[str, Any], names: str) -
         raise BadCheckpoint(
             f"{names} cannot be averaged: they are of different runs, {key} differs"
         )
-    shapes, others = ({k: v.shape for k, v in c["state_dict"].items()} for c in (one, other))
+    shapes, others = (
+        {k: getattr(v, "shape", None) for k, v in c["state_dict"].items()} for c in (one, other)
+    )
     for name in [*shapes, *others]:
         if shapes.get(name) != others.get(name):
             raise BadCheckpoint(

@@ -131,6 +131,7 @@ def test_a_run_of_more_epochs_may_be_averaged_with_its_beginning(cli: Run, kept:
         (("--output", "m.ckpt"), "needs two or more different checkpoints, got none"),
         (("a.ckpt", "--output", "m.ckpt"), "two or more different checkpoints, got a.ckpt"),
         (("a.ckpt", "./a.ckpt", "--output", "m.ckpt"), "different checkpoints, got a.ckpt, ./a"),
+        (("a.ckpt", "b.ckpt", "a.ckpt", "--output", "m.ckpt"), "different checkpoints, got a."),
         (("a.ckpt", "b.ckpt", "--output", "m.ckpt"), "a.ckpt: no such checkpoint file"),
         (("a.ckpt", "b.ckpt", "--output", "no/m.ckpt"), "no/m.ckpt: its folder does not exist"),
         (("a.ckpt", "b.ckpt", "--output", "tiny.yaml"), "tiny.yaml: is there already"),

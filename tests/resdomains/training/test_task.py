@@ -288,11 +288,15 @@ def test_files_that_are_no_checkpoints_are_refused_by_name(tmp_path: Path) -> No
     (tmp_path / "text.ckpt").write_text("hello")
     (tmp_path / "word.ckpt").write_text("text")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    torch.save({"state_dict": {}, "resdomains": {"format": 1}}, tmp_path / "part.ckpt")
+    torch.save({"state_dict": {}, "resdomains": [1]}, tmp_path / "list.ckpt")
     for name, message in {
         "half.ckpt": "damaged",
         "text.ckpt": "refused|damaged",
         "word.ckpt": "damaged",
         "other.ckpt": "not a checkpoint of resdomains",
+        "part.ckpt": r"it lacks recipe, spec\)",
+        "list.ckpt": "it lacks format, recipe, spec",
         "none.ckpt": "no such checkpoint file",
     }.items():
         with pytest.raises(BadCheckpoint, match=rf"{name}: .*({message})"):
