@@ -132,14 +132,19 @@ class Joined(Audio):
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Return the sound files in a folder and its subfolders, by suffix, in a fixed order, hidden ones left out."""
+    """Return the sound files in a folder and its subfolders, in a fixed order, hidden ones left out."""
+    return find_files(folder, SUFFIXES)
+
+
+def find_files(folder: str | Path, endings: str | tuple[str, ...]) -> list[Path]:
+    """Return the files of a folder and its subfolders whose names end so, in a fixed order, hidden ones left out."""
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(parent, name)
             for name in sorted(files)
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if name.lower().endswith(endings) and not name.startswith(".")
         ]
     return found
 

@@ -9,7 +9,7 @@ from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fractions
 from resdomains.training.schema import Split
 
-from .audio import SUFFIXES, find_audio
+from .audio import SUFFIXES, find_audio, find_files
 from .augment import Augment
 from .data import SpeechData
 from .listing import SPLITS, Listing, decoded
@@ -114,8 +114,8 @@ class TranscribedFolder(SpeechData):
                 f"root: {folder} holds no recordings ({', '.join(SUFFIXES)}); put each beside its transcript, "
                 f"such as 1.wav and 1{self.transcripts}"
             )
-        found = sorted(folder.rglob(f"*{self.transcripts}"))
-        unheard = {path.with_suffix(""): path for path in found if not path.name.startswith(".")}
+        found = find_files(folder, self.transcripts.lower())
+        unheard = {path.with_suffix(""): path for path in found}
         beside = dict(unheard)
         for recording in recordings:
             stem = recording.with_suffix("")

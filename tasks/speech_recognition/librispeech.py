@@ -9,7 +9,7 @@ from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.schema import Split
 
-from .audio import find_audio
+from .audio import find_audio, find_files
 from .augment import Augment
 from .data import SpeechData
 from .listing import Listing, decoded, lines
@@ -124,7 +124,7 @@ def _take(folder: Path, split: Split, listing: Listing) -> None:
     """List the recordings of a folder."""
     files = {path.with_suffix(""): path for path in find_audio(folder)}
     transcribed = set[Path]()
-    transcripts = sorted(folder.rglob(f"*{_TRANSCRIPTS}"))
+    transcripts = find_files(folder, _TRANSCRIPTS)
     if not transcripts:
         raise ValueError(
             f"{split}: {folder} holds no transcripts (SPEAKER/CHAPTER/SPEAKER-CHAPTER{_TRANSCRIPTS})"

@@ -96,6 +96,7 @@ class Listing:
 
         Raises:
             BadSample: If something cannot be used and must not be skipped.
+            ValueError: If nothing is left to train on.
         """
         if self.bad and bad_samples == "refuse":
             first, others = self.bad[0], len(self.bad) - 1
@@ -105,10 +106,11 @@ class Listing:
                 f"{first.reason}{more} (--data.bad_samples skip leaves such samples out)",
             )
         left_out += self.bad
+        if not self._found.get("train"):
+            why = f"; {len(self.bad):,} cannot be used, such as {self.bad[0]}" if self.bad else ""
+            raise ValueError(f"root: {self.root} has no utterances to train on{why}")
         splits = {s: [u for _, u in self._found.get(s, [])] for s in SPLITS}
-        return Corpus(
-            {s: found for s, found in splits.items() if found or s == "train"}, self.notes
-        )
+        return Corpus({s: found for s, found in splits.items() if found}, self.notes)
 
 
 def decoded(data: bytes, where: str) -> str:

@@ -203,7 +203,7 @@ def test_joined_recordings_are_one_after_another_with_zeros_between(tmp_path: Pa
     joined = Joined(parts, [0.05, 0.0])
     waveform = joined.read()
     assert waveform.shape == (joined.samples,) == (800 + 400 + 1600 + 2400,)
-    first, gap, second, third = waveform.split([800, 400, 1600, 2400])
+    first, gap, second, third = torch.split(waveform, [800, 400, 1600, 2400])
     assert not gap.any()
     for found, part in zip((first, second, third), parts, strict=True):
         assert torch.equal(found, part.read())
