@@ -8,6 +8,7 @@ from resdomains.training.checkpoints import (
     read_checkpoint,
 )
 from resdomains.training.data import BadSample, DataModule
+from resdomains.training.figures import Sound
 from resdomains.training.optimization import (
     Constant,
     Optimization,
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "RunOptions",
     "Schedule",
+    "Sound",
     "StepResult",
     "Steps",
     "Task",

@@ -1,16 +1,55 @@
 """Figures that every run has, and how figures and tables reach the run folder and W&B."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import wave
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
+from torch import Tensor
 
 from resdomains.training import schema
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A cell of a table that can be listened to.
+
+    Args:
+        samples: (L,) of -1 to 1; a sound that is louder anywhere is made softer as a whole, and what is no finite
+            number is silence.
+        rate: Samples a second, in Hz.
+
+    Raises:
+        ValueError: If the samples are no single channel or the rate is below 1.
+    """
+
+    samples: Tensor
+    rate: int
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1:
+            raise ValueError(
+                f"samples must be one channel (L,), got {tuple(self.samples.shape)}; mix channels down first"
+            )
+        if self.rate < 1:
+            raise ValueError(f"rate must be at least 1 Hz, got {self.rate}")
+
+    def write(self, path: Path) -> None:
+        """Write a WAV file of 16 bits a sample."""
+        samples = self.samples.detach().cpu().double().nan_to_num(0.0, 0.0, 0.0)
+        peak = max(float(samples.abs().max()), 1.0) if len(samples) else 1.0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(self.rate)
+            file.writeframes((samples * (32767 / peak)).round().numpy().astype("<i2").tobytes())
 
 
 def read_curve(path: Path, x: str, y: str) -> tuple[list[float], list[float]]:
@@ -78,18 +117,33 @@ def log_figure(loggers: Iterable[Logger], figure: "Figure", path: Path) -> None:
 
 
 def log_table(loggers: Iterable[Logger], rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Save rows of the same keys as CSV and send them to W&B as `tables/<name>`; no rows, no table."""
+    """Save rows of the same keys as CSV and send them to W&B as `tables/<name>`; no rows, no table.
+
+    A `Sound` becomes a file in a folder beside the CSV, of the CSV's name without suffix, whose path from the CSV the
+    cell holds; in W&B it is a player.
+    """
     if not rows:
         return
+    found = dict.fromkeys(c for row in rows for c in row.values() if isinstance(c, Sound))
+    files = {sound: f"{path.stem}/{number:02d}.wav" for number, sound in enumerate(found)}
+    for sound, file_name in files.items():
+        sound.write(path.parent / file_name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(_shown(row, lambda sound: files[sound]) for row in rows)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
+            from wandb import Audio
+
+            played = [_shown(row, lambda s: Audio(path.parent / files[s])) for row in rows]
             logger.log_table(
                 key=f"tables/{path.stem}",
                 columns=list(rows[0]),
-                data=[list(row.values()) for row in rows],
+                data=[list(row.values()) for row in played],
             )
+
+
+def _shown(row: Mapping[str, Any], sound: Callable[[Sound], Any]) -> dict[str, Any]:
+    return {name: sound(cell) if isinstance(cell, Sound) else cell for name, cell in row.items()}

@@ -171,7 +171,11 @@ class Task(LightningModule, ABC):
     def tables(
         self, split: Split, results: Mapping[str, Tensor]
     ) -> dict[str, list[dict[str, Any]]]:
-        """Return tables of a split's results, by file name without suffix: plain rows of the same keys."""
+        """Return tables of a split's results, by file name without suffix: rows of the same keys.
+
+        A cell is a plain value or a `resdomains.training.Sound`, or None where a row has none: W&B wants cells of one
+        kind in a column.
+        """
         return {}
 
     def describe(self, split: Split, index: int) -> dict[str, Any]:
