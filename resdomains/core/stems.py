@@ -239,13 +239,14 @@ class NGramStem(IdStem):
     ``weighting``, built with the number of vectors, says how much each n-gram of an item counts.
     Ids of themselves have a vector each; longer n-grams share ``buckets`` vectors by a hash (Joulin
     et al. 2017; of characters, Bojanowski et al. 2017). Those vectors start at zero, so that an
-    n-gram which training never met changes nothing. No n-gram reaches over the beginning of an
+    n-gram which training never met changes nothing; those of ids start with the standard deviation
+    ``std``. No n-gram reaches over the beginning of an
     item. In training each n-gram is left out with chance ``gram_dropout`` and each number of the
     sum with chance ``dropout``; what stays is divided by the chance of staying. Reads ids ``(B, L)``.
 
     Raises:
         ValueError: the network is not one-dimensional, ``orders`` is empty, repeats itself or holds
-            a number below 1, ``buckets`` is below 1, or a chance is not in [0, 1).
+            a number below 1, ``buckets`` is below 1, a chance is not in [0, 1), or ``std`` is below 0.
     """
 
     def __init__(
@@ -256,6 +257,7 @@ class NGramStem(IdStem):
         gram_dropout: float = 0.0,
         dropout: float = 0.0,
         weighting: Callable[[int], Weighting] = Uniform,
+        std: float = 0.1,
     ) -> None:
         if not orders or min(orders) < 1 or len(set(orders)) < len(orders):
             raise ValueError(
@@ -266,13 +268,13 @@ class NGramStem(IdStem):
         for name, chance in (("gram_dropout", gram_dropout), ("dropout", dropout)):
             if not 0.0 <= chance < 1.0:
                 raise ValueError(f"{name}: expected a chance in [0, 1), got {chance}")
-        super().__init__(
-            place,
-            grams=_NGrams(
-                place.in_channels, place.out_channels, orders, buckets, gram_dropout, weighting
-            ),
-            dropout=Dropout(dropout),
+        if std < 0:
+            raise ValueError(f"std: expected a standard deviation of at least 0, got {std}")
+        grams = _NGrams(
+            place.in_channels, place.out_channels, orders, buckets, gram_dropout, weighting
         )
+        nn.init.normal_(grams.weight[: place.in_channels], std=std)
+        super().__init__(place, grams=grams, dropout=Dropout(dropout))
 
 
 class _Lookup(nn.Embedding, Part):
@@ -310,7 +312,6 @@ class _NGrams(Part):
         self.buckets = buckets
         self.dropout = dropout
         self.weight = nn.Parameter(torch.zeros(ids + buckets, width))
-        nn.init.normal_(self.weight[:ids], std=0.1)
         self.weighting = weighting(ids + buckets)
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:

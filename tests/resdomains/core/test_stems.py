@@ -61,6 +61,15 @@ def test_n_grams_never_met_change_nothing() -> None:
     torch.testing.assert_close(vectors(stem, ids), stem.get_parameter("grams.weight")[ids])
 
 
+def test_vectors_of_ids_start_as_spread_as_asked_and_others_at_zero() -> None:
+    torch.manual_seed(0)
+    for std in (0.0, 0.1, 2.0):
+        place = Place(1000, 8, BatchNorm, ReLU, dims=1)
+        weight = NGramStem(place, buckets=64, std=std).get_parameter("grams.weight").detach()
+        assert abs(float(weight[:1000].std()) - std) < 0.05 * std + 1e-9
+        assert not weight[1000:].any()
+
+
 def test_a_text_alone_is_the_text_in_a_batch() -> None:
     torch.manual_seed(0)
     network = ResNet1d(
@@ -95,6 +104,7 @@ def test_dropout_keeps_the_expected_sum_and_works_in_training_only() -> None:
         ({"buckets": 0}, "buckets: expected at least 1, got 0"),
         ({"gram_dropout": 1.0}, r"gram_dropout: expected a chance in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout: expected a chance in \[0, 1\), got -0.1"),
+        ({"std": -1.0}, "std: expected a standard deviation of at least 0, got -1.0"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
