@@ -14,6 +14,7 @@ from .tokens import Tokenizer
 
 _BLANK = 0
 _PIECE = 2000  # frames
+_LEAST = -1e5
 
 
 def word_times(
@@ -81,7 +82,9 @@ def _aligned(log_probs: Tensor, ids: list[int]) -> list[tuple[int, int, int, flo
     repeats = sum(a == b for a, b in pairwise(ids))
     if len(log_probs) < len(ids) + repeats:
         return None
-    path, scores = forced_align(log_probs[None], torch.tensor([ids]), blank=_BLANK)
+    # forced_align loses tokens where no path is possible.
+    possible = log_probs.nan_to_num(nan=_LEAST, neginf=_LEAST)
+    path, scores = forced_align(possible[None], torch.tensor([ids]), blank=_BLANK)
     values, counts = torch.unique_consecutive(path[0], return_counts=True)
     ends = counts.cumsum(0).tolist()
     return [

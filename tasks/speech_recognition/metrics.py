@@ -148,7 +148,7 @@ def bootstrap(utterances: Tensor) -> Tensor:
     if not len(utterances):
         return torch.full((2,), torch.nan)
     # How often each kind of utterance is drawn: a draw for each kind, of which there are few, not for each utterance.
-    kinds, counts = (found.numpy() for found in utterances.unique(dim=0, return_counts=True))
+    kinds, counts = np.unique(utterances.numpy(), axis=0, return_counts=True)
     random = np.random.default_rng(0)
     drawn = random.multinomial(len(utterances), counts / len(utterances), size=_RESAMPLES)
     errors, lengths = (drawn @ kinds).T
@@ -366,7 +366,10 @@ def confusions(pairs: Iterable[tuple[str, str]]) -> list[Row]:
     counts: Counter[tuple[str, str]] = Counter()
     for reference, hypothesis in pairs:
         said, heard = words(reference), words(hypothesis)
-        for tag, i, j in Levenshtein.editops(said, heard):
-            counts["" if tag == "insert" else said[i], "" if tag == "delete" else heard[j]] += 1
+        for edit in Levenshtein.editops(said, heard):
+            counts[
+                "" if edit.tag == "insert" else said[edit.src_pos],
+                "" if edit.tag == "delete" else heard[edit.dest_pos],
+            ] += 1
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"reference": a, "hypothesis": b, "count": count} for (a, b), count in ranked]
