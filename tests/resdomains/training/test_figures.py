@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 import wave
 from pathlib import Path
 from typing import Any, cast
@@ -96,12 +98,17 @@ def test_a_table_holds_sounds_as_files_beside_it_and_as_players(tmp_path: Path) 
     ]
     assert samples(run.tables / "val_words/00.wav", 16000) == [32767] * 4
     assert samples(run.tables / "val_words/01.wav", 8000) == [-32767] * 2
-    (folder,) = run.folder.glob("wandb/offline-run-*/files/media")
-    (table,) = folder.glob("table/tables/*.table.json")
-    shown = json.loads(table.read_text())
+    # W&B shows players from an artifact, which is staged until it is sent.
+    (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
+    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+    records = [json.loads(line) for line in output.splitlines()]
+    (artifact,) = [record["artifact"] for record in records if record["type"] == "artifact"]
+    staged = {part["path"]: Path(part["local_path"]) for part in artifact["manifest"]["contents"]}
+    shown = json.loads(staged["tables/val_words.table.json"].read_text())
     assert shown["columns"] == ["n", "audio", "echo", "tags"]
     players = [row[1] for row in shown["data"]]
     assert [player["_type"] for player in players] == ["audio-file"] * 2
     for player, written in zip(players, ("00.wav", "01.wav"), strict=True):
-        kept = folder.parent / player["path"]
-        assert kept.read_bytes() == (run.tables / "val_words" / written).read_bytes()
+        kept = (run.tables / "val_words" / written).read_bytes()
+        assert staged[player["path"]].read_bytes() == kept
