@@ -262,10 +262,11 @@ def _header(path: str) -> tuple[int, int]:
     with _open(path) as file:
         rate, samples, log = file.samplerate, file.frames, file.extra_info
     cut = _CUT.search(log)
-    if cut and int(cut[1]) < _UNKNOWN_SIZE:
+    stated, there = (int(cut[1]), int(cut[2])) if cut else (0, 0)
+    if stated < _UNKNOWN_SIZE and (stated - there) * samples > TOLERANCE * rate * there:
         raise BadSample(
             path,
-            f"cut short: the header states {int(cut[1]):,} bytes of sound, {int(cut[2]):,} are there; copy it again",
+            f"cut short: the header states {stated:,} bytes of sound, {there:,} are there; copy it again",
         )
     if samples < 1:
         raise BadSample(path, "holds no samples")

@@ -105,10 +105,17 @@ class Listing:
                 first.source,
                 f"{first.reason}{more} (--data.bad_samples skip leaves such samples out)",
             )
-        left_out += self.bad
         if not self._found.get("train"):
             why = f"; {len(self.bad):,} cannot be used, such as {self.bad[0]}" if self.bad else ""
             raise ValueError(f"root: {self.root} has no utterances to train on{why}")
+        left_out += self.bad
+        train = {name for name, _ in self._found["train"]}
+        for split, found in self._found.items():
+            both = 0 if split == "train" else sum(name in train for name, _ in found)
+            if both:
+                self.notes.append(
+                    f"{both:,} of {len(found):,} utterances in {split} are of files that also train"
+                )
         splits = {s: [u for _, u in self._found.get(s, [])] for s in SPLITS}
         return Corpus({s: found for s, found in splits.items() if found}, self.notes)
 

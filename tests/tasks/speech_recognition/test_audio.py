@@ -124,6 +124,12 @@ def test_a_cut_wav_is_told_by_its_header(tmp_path: Path) -> None:
     assert "cut short: the header states 8,000 bytes of sound, 3,978 are there" in refused(path)
 
 
+def test_a_wav_that_lacks_hundredths_of_a_second_is_taken(tmp_path: Path) -> None:
+    path = cut(save_noise(tmp_path / "a.wav"), 0.95)
+    assert AudioFile(path).read().shape == (AudioFile(path).samples,)
+    assert 0.45 < AudioFile(path).seconds < 0.5
+
+
 def test_a_wav_of_unknown_length_is_what_there_is(tmp_path: Path) -> None:
     # As programs that write to a pipe leave it: sizes of 2^32 - 1.
     path = save_noise(tmp_path / "a.wav")

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from resdomains.training import BadSample
+from resdomains.training.schema import Split
 from resdomains_tasks.speech_recognition.listing import Listing, decoded, lines
 
 from .sounds import save_noise
@@ -39,6 +40,18 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     listing.add("test", save_noise(tmp_path / "1.wav"), "a")
     with pytest.raises(ValueError, match=r"has no utterances to train on$"):
         listing.corpus("refuse", [])
+
+
+def test_files_that_train_and_test_are_counted(tmp_path: Path) -> None:
+    listing = Listing(tmp_path)
+    for i in range(3):
+        save_noise(tmp_path / f"{i}.wav")
+    places: dict[Split, list[int]] = {"train": [0, 1], "test": [1, 1, 2], "val": [2]}
+    for split, numbers in places.items():
+        for i in numbers:
+            listing.add(split, tmp_path / f"{i}.wav", "a")
+    notes = listing.corpus("refuse", []).notes
+    assert notes == ["2 of 3 utterances in test are of files that also train"]
 
 
 def test_lines_are_told_by_number(tmp_path: Path) -> None:
