@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,13 +86,10 @@ def version() -> str:
     Raises:
         ValueError: If it is not installed.
     """
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
     _installed()
     try:
-        return installed("espeakng-loader")
-    except PackageNotFoundError:  # put there by hand
+        return metadata.version("espeakng-loader")
+    except metadata.PackageNotFoundError:  # put there by hand
         return "unknown"
 
 
@@ -145,7 +142,6 @@ def _received(stream: IO[bytes]) -> NDArray[np.int16]:
     return np.frombuffer(data, "<i2").astype(np.int16)
 
 
-@cache
 def _installed() -> tuple[Path, Path]:
     """The library and the folder of its data."""
     try:
