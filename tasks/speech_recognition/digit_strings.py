@@ -256,4 +256,5 @@ def _noise(random: np.random.Generator, samples: int, rate: int, slope: float) -
     size = 1 << (samples - 1).bit_length()
     frequency = np.maximum(np.fft.rfftfreq(size, 1 / rate), 50.0)
     spectrum = np.fft.rfft(random.standard_normal(size, dtype=np.float32))
-    return np.fft.irfft(spectrum * np.float32(frequency ** (-slope / 2)), size)[:samples]
+    noise = np.fft.irfft(spectrum * np.float32(frequency ** (-slope / 2)), size)
+    return noise[:samples].astype(np.float32)

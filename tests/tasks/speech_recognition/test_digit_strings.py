@@ -51,7 +51,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def data(**arguments: Any) -> DigitStrings:
-    return DigitStrings(**{**SIZES, **arguments})
+    sizes: dict[str, Any] = dict(SIZES.items())
+    return DigitStrings(**(sizes | arguments))
 
 
 def arrays(corpus: Corpus) -> list[Any]:

@@ -31,7 +31,8 @@ def spectra(samples: NDArray[np.int16]) -> NDArray[np.float64]:
     begins = np.linspace(0, len(sound) - 882, 100).astype(int)
     frames = np.stack([sound[begin : begin + 882] for begin in begins]) * np.hanning(882)
     power = np.square(np.abs(np.fft.rfft(frames)))[:, 8:328].reshape(100, 40, 8).mean(2)
-    return np.log(power + 1e-2)
+    found: NDArray[np.float64] = np.log(power + 1e-2)
+    return found
 
 
 @needs_voices
