@@ -158,6 +158,36 @@ class Pictures(Callback):
         self._draw(trainer, cast(Task, pl_module), "test")
 
 
+class Examples(Callback):
+    """Keep what a task lets people read after each validation.
+
+    Args:
+        path: A text file, to which each validation adds its lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last: list[str] = []
+        """The lines of the newest validation."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the task, and add its lines to the file."""
+        task = cast(Task, pl_module)
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if not fitting or not trainer.is_global_zero or "val" not in task.results:
+            return
+        self.last = [_one_line(text) for text in task.examples("val", task.results["val"])]
+        if self.last:
+            with self.path.open("a", encoding="utf-8", errors="replace") as file:
+                file.write(f"epoch {trainer.current_epoch + 1}, {task.samples_seen:,} samples\n")
+                file.writelines(f"  {line}\n" for line in self.last)
+
+
+def _one_line(text: str) -> str:
+    """The text without line ends and without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 class SaveOnInterrupt(Callback):
     """Save a checkpoint when the run is stopped by Ctrl-C or a signal, so that it can go on.
 

@@ -2,28 +2,43 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, cast
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from resdomains.training import schema
-from resdomains.training.callbacks import StepLog
+from resdomains.training.callbacks import Examples, StepLog
 from resdomains.training.task import Task
+
+_EXAMPLES = 3  # lines
+
+
+class _Bar(Progress):
+    """A bar with lines below it."""
+
+    lines: Iterable[Text] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield from self.lines
 
 
 class RunProgress(ProgressBar):
     """One bar over all epochs with loss, validation score, samples per second and time left.
 
-    Where the output is no terminal, a line a validation takes the bar's place.
+    Below it stand the examples that the task gave at the last validation, a line each and cut to the width. Where the
+    output is no terminal, a line a validation takes the bar's place.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
         self._console = console or Console(file=sys.stderr)
-        self._progress: Progress | None = None
+        self._progress: _Bar | None = None
         self._bar: TaskID | None = None
         self._enabled = True
         self._drawn = 0.0
@@ -60,7 +75,7 @@ class RunProgress(ProgressBar):
             if trainer.max_epochs != -1 or trainer.max_steps != -1
             else None
         )
-        self._progress = Progress(
+        self._progress = _Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[text]}"),
@@ -84,8 +99,12 @@ class RunProgress(ProgressBar):
     ) -> None:
         """Move the bar, four times a second at most."""
         now = time.perf_counter()
-        if self._progress is not None and self._bar is not None and now - self._drawn > 0.25:
+        if now - self._drawn > 0.25:
             self._drawn = now
+            self._move(trainer)
+
+    def _move(self, trainer: Trainer) -> None:
+        if self._progress is not None and self._bar is not None:
             self._progress.update(
                 self._bar,
                 completed=trainer.global_step,
@@ -94,11 +113,28 @@ class RunProgress(ProgressBar):
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print a line where there is no terminal to draw a bar on."""
-        if self._enabled and not self._console.is_terminal and trainer.state.fn == "fit":
+        """Show the examples; where there is no terminal to draw a bar on, print them below a line."""
+        if not self._enabled or trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        lines = self._examples(trainer)
+        if self._progress is not None:
+            self._progress.lines = lines
+            self._move(trainer)
+            self._progress.refresh()
+        elif not self._console.is_terminal:
             self._console.print(
                 f"{self._epoch(trainer)}  {self._text(trainer)}", highlight=False, soft_wrap=True
             )
+            for line in lines:
+                self._console.print(line, soft_wrap=True)
+
+    def _examples(self, trainer: Trainer) -> list[Text]:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+        found = next((c.last for c in callbacks if isinstance(c, Examples)), [])
+        lines = [Text(f"  {line}", no_wrap=True) for line in found[:_EXAMPLES]]
+        for line in lines:
+            line.truncate(self._console.width, overflow="ellipsis")
+        return lines
 
     def _close(self) -> None:
         if self._progress is not None:

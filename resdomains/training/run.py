@@ -20,6 +20,7 @@ from resdomains.core import Stack
 from resdomains.training import schema
 from resdomains.training.callbacks import (
     Checkpoints,
+    Examples,
     LastEpochs,
     Pictures,
     SaveOnInterrupt,
@@ -196,6 +197,7 @@ class Run:
         """
         return [
             StepLog(),
+            Examples(self.folder / "examples.txt"),
             RunProgress(),
             Checkpoints(self.checkpoints, validated),
             *([LastEpochs(self.checkpoints, self.keep_last)] if self.keep_last else []),

@@ -178,6 +178,13 @@ class Task(LightningModule, ABC):
         """
         return {}
 
+    def examples(self, split: Split, results: Mapping[str, Tensor]) -> list[str]:
+        """Return a few lines that let a person read how training goes, such as a reference and what was recognised.
+
+        They are shown after each validation, three at most, cut to the terminal's width, and kept in `examples.txt`.
+        """
+        return []
+
     def describe(self, split: Split, index: int) -> dict[str, Any]:
         """Return what the data say of a sample, for tables and figures; nothing outside a run."""
         try:
