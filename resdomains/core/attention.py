@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,10 @@ from resdomains.core.parts import Part
 
 class ChannelAttention(Part):
     """The contract: weighs the channels of ``(B, C, H, W)`` and keeps the shape."""
+
+
+Attention = Callable[[int], ChannelAttention]
+"""Builds attention over so many channels."""
 
 
 class SqueezeExcitation(ChannelAttention):
@@ -31,3 +37,8 @@ class SqueezeExcitation(ChannelAttention):
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         gate = torch.sigmoid(self.excite(F.relu(self.squeeze(mean(x, valid)))))
         return x * gate[:, :, None, None]
+
+
+def attended(attention: Attention | None, channels: int) -> dict[str, nn.Module]:
+    """The part of a chain that weighs its channels, if there is one."""
+    return {"attention": attention(channels)} if attention else {}

@@ -3,8 +3,9 @@
 ``F.conv2d`` over channels_last maps is fast forward and for the gradient of the input. Two cases are
 not, in oneDNN as of torch 2.11 (256 channels, 33 taps): the gradient of the weights, which has fast
 code for 3 taps and takes some 50 times the forward pass from 15 on; and dilation, which takes some 70
-times the plain kernel from 15 taps on. So three neighbouring taps are computed at a time, and
-positions that a dilated kernel sees together are made neighbours.
+times the plain kernel from 15 taps on. So the gradient is computed three neighbouring taps at a time,
+or by matrix products where taps are many, and positions that a dilated kernel sees together are made
+neighbours.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _TAPS = 3
+_MANY = 31  # taps, from which matrix products are faster
+_BLOCK = 32  # positions: larger ones compute more in vain, smaller ones copy more
 _PLENTY = 13  # taps that F.conv2d still computes fast at any dilation
 _FEW = 1_000_000  # products; below, several small calls cost more than a slow one
 # Bytes of a copy. Larger ones come as fresh pages from the system at each step, which takes as long
@@ -98,15 +101,49 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     ``x`` and ``gradient`` are ``(B, C, H, W)``; the result is ``(C, 1, 1, K)`` for an odd ``kernel``
     K of 3 or more.
     """
-    sections = min(x.shape[0], -(-x.numel() * x.element_size() // _COPY))
-    pairs = zip(x.tensor_split(sections), gradient.tensor_split(sections), strict=True)
-    total = torch.stack([_of_few(*pair, kernel) for pair in pairs]).sum(0)
+    if kernel >= _MANY:
+        total = _by_products(x, gradient, kernel)
+    else:
+        sections = min(x.shape[0], -(-x.numel() * x.element_size() // _COPY))
+        pairs = zip(x.tensor_split(sections), gradient.tensor_split(sections), strict=True)
+        total = torch.stack([_by_threes(*pair, kernel) for pair in pairs]).sum(0)
     # In the strides of channels_last, as Conv keeps its weights.
     return total.view(-1, 1, kernel, 1).permute(0, 3, 1, 2)
 
 
-def _of_few(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
-    """The weight gradient of a few items, ``(C, K)``."""
+def _by_products(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
+    """The weight gradient ``(C, K)`` by matrix products.
+
+    Lines of W are cut into blocks of S positions. For a channel, the product of all blocks of the
+    gradient ``(S, N)`` and their windows of x ``(N, S + K - 1)`` holds the products of tap k along its
+    k-th diagonal: ``(S + K - 1) / K`` times as many as are needed, but in fast code.
+    """
+    channels, width = x.shape[1], x.shape[3]
+    blocks = max(1, round(width / _BLOCK))
+    size = -(-width // blocks)
+    rest = blocks * size - width
+    reach = size + kernel - 1
+    lines = F.pad(_by_channel(gradient), (0, rest)).view(channels, -1, size)
+    windows = F.pad(_by_channel(x), (kernel // 2, kernel // 2 + rest)).unfold(2, reach, size)
+    at_once = max(1, _COPY // (lines.shape[1] * reach * x.element_size()))
+    taps = []
+    for some, seen in zip(lines.split(at_once), windows.split(at_once), strict=True):
+        products = some.transpose(1, 2) @ seen.reshape(len(some), -1, reach)
+        strides = (size * reach, reach + 1, 1)
+        taps.append(products.as_strided((len(some), size, kernel), strides).sum(1))
+    return torch.cat(taps)
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """``(B, C, H, W)`` to ``(C, B H, W)``."""
+    batch, channels, height, width = x.shape
+    # Turned as a matrix, for which torch has a fast copy.
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    return rows.t().contiguous().view(channels, batch * height, width)
+
+
+def _by_threes(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
+    """The weight gradient of a few items, ``(C, K)``, three neighbouring taps at a time."""
     channels = x.shape[1]
     # One row of positions, line after line, with room for a kernel's reach between them: then a tap
     # is a shift of the whole row, and no shift needs a copy.

@@ -76,7 +76,7 @@ def unpack(x: Tensor, valid: Valid | None) -> Tensor:
     """The reverse of ``pack``; padding is zero."""
     if valid is None or valid.rows is None:
         return x
-    whole = x.new_zeros(valid.mask.numel(), x.shape[-1]).index_copy(0, valid.rows, x)
+    whole = x.new_zeros(valid.mask.numel(), x.shape[-1]).index_copy_(0, valid.rows, x)
     return whole.view(*valid.mask.shape, -1)
 
 
@@ -177,7 +177,30 @@ def advance(
 
 def hide(x: Tensor, valid: Valid | None, value: float = 0.0) -> Tensor:
     """``x`` with every invalid position set to ``value``, so that no window reads padding."""
-    return x if valid is None else x.masked_fill(~_spread(valid.mask, x), value)
+    if valid is None:
+        return x
+    hidden = ~_spread(valid.mask, x)
+    if not _by_rows(x):
+        return x.masked_fill(hidden, value)
+    # A copy and a few rows of padding: some 8 times as fast as a mask that is spread over channels.
+    rows = hidden.flatten().nonzero()[:, 0]
+    channels_last = x.permute(0, 2, 3, 1)
+    filled = channels_last.flatten(0, 2).index_fill(0, rows, value)
+    return filled.view(channels_last.shape).permute(0, 3, 1, 2)
+
+
+def valid_rows(
+    x: Tensor, valid: Valid | None, compute: Callable[[Tensor], Tensor]
+) -> Tensor | None:
+    """``compute`` over the valid positions of a map ``(B, C, 1, L)`` as rows ``(N, C)``; else zeros.
+
+    None where masks are the better way to leave padding out.
+    """
+    if valid is None or not _by_rows(x):
+        return None
+    _spread(valid.mask, x)
+    valid = packed(valid)
+    return as_map(compute(pack(x.squeeze(2).transpose(1, 2), valid)), valid)[0]
 
 
 def mean(x: Tensor, valid: Valid | None) -> Tensor:
@@ -295,6 +318,20 @@ def refuse(valid: Valid | None, name: str, instead: str) -> None:
 def _precise(x: Tensor) -> Tensor:
     """``x`` in float32 at least: sums over positions lose too much in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _by_rows(x: Tensor) -> bool:
+    """Whether ``x`` is a map ``(B, C, 1, L)`` whose padding is best picked out row by row.
+
+    Elsewhere than on the CPU, counting rows would stall the device; compilers want fixed shapes.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and x.shape[2] == 1
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _spread(mask: Tensor, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from resdomains.core.masks import Valid, as_map, as_rows, everything, group_norm, moments
+from resdomains.core.masks import (
+    Valid,
+    as_map,
+    as_rows,
+    everything,
+    group_norm,
+    moments,
+    valid_rows,
+)
 from resdomains.core.parts import Part
 from resdomains.core.recomputation import recomputing
 
@@ -107,17 +116,20 @@ class BatchNorm(PositionsNorm):
         momentum = 0.0 if again else self.momentum
         if not again:
             self.num_batches_tracked.add_(1)
-        if everything(valid) and self._alone():
-            return F.batch_norm(
-                x,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                True,
-                momentum,
-                self.eps,
+        if self._alone():
+            whole = partial(
+                F.batch_norm,
+                running_mean=self.running_mean,
+                running_var=self.running_var,
+                weight=self.weight,
+                bias=self.bias,
+                training=True,
+                momentum=momentum,
+                eps=self.eps,
             )
+            y = whole(x) if everything(valid) else valid_rows(x, valid, whole)
+            if y is not None:
+                return y
         mean, variance, count = moments(x, valid, self._total)
         with torch.no_grad():
             unbiased = variance * count / (count - 1).clamp_min(1)

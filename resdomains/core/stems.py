@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resdomains.core.attention import Attention, attended
 from resdomains.core.convolution import MaxPool
 from resdomains.core.linear import Dropout, dropout
 from resdomains.core.masks import Valid
@@ -146,15 +147,23 @@ class SpectrogramStem(Stem):
 class SeparableStem(Stem):
     """A strided separable convolution over frames whose channels are mel bands (QuartzNet).
 
-    Depthwise along the frames, pointwise over the bands (Kriman et al. 2020).
+    Depthwise along the frames, pointwise over the bands (Kriman et al. 2020). ``attention``, if any,
+    weighs the channels before the activation (Citrinet).
     """
 
-    def __init__(self, place: Place, kernel: int = 33, stride: int = 2) -> None:
+    def __init__(
+        self, place: Place, kernel: int = 33, stride: int = 2, attention: Attention | None = None
+    ) -> None:
         bands = place.in_channels
         depthwise = place.conv(bands, bands, kernel, stride=stride, groups=bands)
         pointwise, norm = place.conv_norm(bands, place.out_channels, 1)
         super().__init__(
-            place, depthwise=depthwise, pointwise=pointwise, norm=norm, act=place.activation()
+            place,
+            depthwise=depthwise,
+            pointwise=pointwise,
+            norm=norm,
+            **attended(attention, place.out_channels),
+            act=place.activation(),
         )
         self.stride = stride
 

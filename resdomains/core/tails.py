@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from resdomains.core.attention import Attention, attended
 from resdomains.core.parts import Chain
 from resdomains.core.place import Place
 
@@ -65,4 +66,31 @@ class SeparableTail(Tail):
             pointwise2=pointwise2,
             norm2=norm2,
             act2=place.activation(),
+        )
+
+
+class SingleSeparableTail(Tail):
+    """A separable convolution to ``channels``, normalised and activated (Citrinet).
+
+    ``attention``, if any, weighs the channels before the activation (Majumdar et al. 2021).
+    """
+
+    layers = 1
+
+    def __init__(
+        self,
+        place: Place,
+        channels: int = 640,
+        kernel: int = 41,
+        attention: Attention | None = None,
+    ) -> None:
+        width = place.in_channels
+        pointwise, norm = place.conv_norm(width, channels, 1)
+        super().__init__(
+            channels,
+            depthwise=place.conv(width, width, kernel, groups=width),
+            pointwise=pointwise,
+            norm=norm,
+            **attended(attention, channels),
+            act=place.activation(),
         )

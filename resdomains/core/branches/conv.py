@@ -6,16 +6,12 @@ A network takes a factory ``Callable[[Place], Branch]``. Branches map ``(B, in_c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import nn
 
 from resdomains.core.afters import Activated, After, NormActivated, Nothing
-from resdomains.core.attention import ChannelAttention
+from resdomains.core.attention import Attention, attended
 from resdomains.core.parts import Chain, Part
 from resdomains.core.place import Place
-
-Attention = Callable[[int], ChannelAttention]
 
 
 class Branch(Chain):
@@ -77,7 +73,7 @@ class Basic(Branch):
             **_dropout(dropout),
             conv2=conv2,
             norm2=norm2,
-            **_attention(attention, width),
+            **attended(attention, width),
         )
 
 
@@ -124,7 +120,7 @@ class Bottleneck(Branch):
             **_dropout(dropout),
             conv3=conv3,
             norm3=norm3,
-            **_attention(attention, place.out_channels),
+            **attended(attention, place.out_channels),
         )
 
 
@@ -155,7 +151,7 @@ class PreActivationBasic(PreActivation):
             act2=place.activation(),
             **_dropout(dropout),
             conv2=place.conv(width, width, kernel, dilation=place.dilation),
-            **_attention(attention, width),
+            **attended(attention, width),
         )
 
 
@@ -199,7 +195,7 @@ class PreActivationBottleneck(PreActivation):
             act3=place.activation(),
             **_dropout(dropout),
             conv3=place.conv(width, place.out_channels, 1),
-            **_attention(attention, place.out_channels),
+            **attended(attention, place.out_channels),
         )
 
 
@@ -238,7 +234,7 @@ class ActivationFirst(Branch):
             **_dropout(dropout),
             conv2=conv2,
             norm2=norm2,
-            **_attention(attention, width),
+            **attended(attention, width),
         )
 
     def after(self, place: Place) -> After:
@@ -283,7 +279,7 @@ class Separable(Branch):
                 if dropout:
                     parts[f"dropout{number}"] = nn.Dropout(dropout)
             width = place.out_channels
-        super().__init__(**parts, **_attention(attention, width))
+        super().__init__(**parts, **attended(attention, width))
         self.layers = repeats
 
 
@@ -310,7 +306,3 @@ def _lead(place: Place) -> dict[str, Part]:
 
 def _dropout(p: float) -> dict[str, nn.Module]:
     return {"dropout": nn.Dropout(p)} if p else {}
-
-
-def _attention(attention: Attention | None, channels: int) -> dict[str, nn.Module]:
-    return {"attention": attention(channels)} if attention else {}

@@ -5,10 +5,11 @@ Each takes ``ResNetOptions`` by keyword and has the published parts as defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
 
+from resdomains.core.attention import SqueezeExcitation
 from resdomains.core.branches.conv import Basic, Branch, Separable
 from resdomains.core.entries import PoolEntry
 from resdomains.core.merges import BranchOnly
@@ -17,20 +18,28 @@ from resdomains.core.networks.resnet import ResNet1d
 from resdomains.core.place import Place
 from resdomains.core.shortcuts import Projection
 from resdomains.core.stems import CharacterStem, SeparableStem
-from resdomains.core.tails import SeparableTail
+from resdomains.core.tails import SeparableTail, SingleSeparableTail
+
+# Majumdar et al. 2021, layout K4: the kernels of the blocks of three mega blocks.
+_CITRINET = (
+    (11, 13, 15, 17, 19, 21),
+    (13, 15, 17, 19, 21, 23, 25),
+    (25, 27, 29, 31, 33, 35, 37, 39),
+)
+_EXCITATION = partial(SqueezeExcitation, ratio=1 / 8)
 
 
-def _repeated(kernel: int) -> Callable[[Place], Branch]:
-    return partial(Separable, kernel=kernel, repeats=5)
+def _citrinet_block(place: Place) -> Branch:
+    kernel = [kernel for kernels in _CITRINET for kernel in kernels][place.index]
+    return Separable(place, kernel=kernel, repeats=5, attention=_EXCITATION)
 
 
-_QUARTZ = (256, 256, 512, 512, 512)
-_QUARTZ_PARTS: ResNetOptions = {
-    "in_channels": 64,  # mel bands
-    "stem": SeparableStem,
-    "block": [_repeated(kernel) for kernel in (33, 39, 51, 63, 75)],
+_CITRINET_PARTS: ResNetOptions = {
+    "in_channels": 80,  # mel bands
+    "stem": partial(SeparableStem, kernel=5, stride=1, attention=_EXCITATION),
+    "block": _citrinet_block,
     "inner_shortcut": Projection,
-    "tail": SeparableTail,
+    "tail": partial(SingleSeparableTail, attention=_EXCITATION),
 }
 _TEXT = (64, 128, 256, 512)
 _TEXT_PARTS: ResNetOptions = {
@@ -41,19 +50,85 @@ _TEXT_PARTS: ResNetOptions = {
 }
 
 
+def quartznet(
+    blocks: int = 1,
+    repeats: int = 5,
+    width: int = 256,
+    kernels: Sequence[int] = (33, 39, 51, 63, 75),
+    tail_kernel: int = 87,
+    **options: Unpack[ResNetOptions],
+) -> ResNet1d:
+    """QuartzNet of any size over 64 mel bands, 20 ms of sound a position (Kriman et al. 2020).
+
+    ``blocks`` blocks of each kernel have ``repeats`` separable convolutions; the first two kernels
+    have ``width`` channels, the others twice and the last layer four times as many.
+    """
+    channels = [width * (1 if place < 2 else 2) for place in range(len(kernels))]
+    parts: ResNetOptions = {
+        "in_channels": 64,  # mel bands
+        "stem": SeparableStem,
+        "block": [partial(Separable, kernel=kernel, repeats=repeats) for kernel in kernels],
+        "inner_shortcut": Projection,
+        "tail": partial(SeparableTail, channels=4 * width, kernel=tail_kernel),
+    }
+    layers, strides = (blocks,) * len(kernels), (1,) * len(kernels)
+    return ResNet1d(layers, channels, strides=strides, **(parts | options))
+
+
+def quartznet_tiny(**options: Unpack[ResNetOptions]) -> ResNet1d:
+    """A QuartzNet for a few words: 0.2 M parameters, 5 blocks of one convolution, short kernels."""
+    return quartznet(1, 1, 64, (11, 13, 17, 21, 25), 29, **options)
+
+
+def quartznet_mini(**options: Unpack[ResNetOptions]) -> ResNet1d:
+    """A QuartzNet for small vocabularies: 5 blocks of two convolutions, short kernels."""
+    return quartznet(1, 2, 128, (11, 13, 17, 21, 25), 29, **options)
+
+
 def quartznet5x5(**options: Unpack[ResNetOptions]) -> ResNet1d:
     """QuartzNet 5x5 over 64 mel bands: 5 blocks of 5 separable convolutions (Kriman et al. 2020)."""
-    return ResNet1d((1,) * 5, _QUARTZ, strides=(1,) * 5, **(_QUARTZ_PARTS | options))
+    return quartznet(1, **options)
 
 
 def quartznet10x5(**options: Unpack[ResNetOptions]) -> ResNet1d:
     """QuartzNet 10x5 over 64 mel bands (Kriman et al. 2020)."""
-    return ResNet1d((2,) * 5, _QUARTZ, strides=(1,) * 5, **(_QUARTZ_PARTS | options))
+    return quartznet(2, **options)
 
 
 def quartznet15x5(**options: Unpack[ResNetOptions]) -> ResNet1d:
     """QuartzNet 15x5 over 64 mel bands (Kriman et al. 2020)."""
-    return ResNet1d((3,) * 5, _QUARTZ, strides=(1,) * 5, **(_QUARTZ_PARTS | options))
+    return quartznet(3, **options)
+
+
+def citrinet(width: int = 256, **options: Unpack[ResNetOptions]) -> ResNet1d:
+    """Citrinet of any width over 80 mel bands, 80 ms of sound a position (Majumdar et al. 2021).
+
+    21 blocks of 5 separable convolutions with squeeze-excitation, in three mega blocks that begin
+    with stride 2; the kernels are those of layout K4. The stride is that of a block's first
+    convolution, as in every network here, where NeMo's is that of the last.
+    """
+    layers = [len(kernels) for kernels in _CITRINET]
+    return ResNet1d(layers, (width,) * 3, strides=(2, 2, 2), **(_CITRINET_PARTS | options))
+
+
+def citrinet_256(**options: Unpack[ResNetOptions]) -> ResNet1d:
+    """Citrinet-256 (Majumdar et al. 2021)."""
+    return citrinet(256, **options)
+
+
+def citrinet_384(**options: Unpack[ResNetOptions]) -> ResNet1d:
+    """Citrinet-384 (Majumdar et al. 2021)."""
+    return citrinet(384, **options)
+
+
+def citrinet_512(**options: Unpack[ResNetOptions]) -> ResNet1d:
+    """Citrinet-512 (Majumdar et al. 2021)."""
+    return citrinet(512, **options)
+
+
+def citrinet_1024(**options: Unpack[ResNetOptions]) -> ResNet1d:
+    """Citrinet-1024 (Majumdar et al. 2021)."""
+    return citrinet(1024, **options)
 
 
 def vdcnn9(**options: Unpack[ResNetOptions]) -> ResNet1d:

@@ -89,15 +89,18 @@ def test_gradients_and_their_gradients_are_right(dilation: int) -> None:
 
 
 @pytest.mark.parametrize("copied", [1, 4 * 2**20])
-def test_weight_gradient_by_its_definition(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where no two items fit in what may be copied at once."""
+@pytest.mark.parametrize(("kernel", "size"), [(5, 6), (31, 6), (33, 75), (47, 131)])
+def test_weight_gradient_by_its_definition(
+    copied: int, kernel: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no two items or channels fit in what may be copied at once."""
     monkeypatch.setattr("resdomains.core.depthwise._COPY", copied)
     torch.manual_seed(0)
-    x, g = torch.randn(2, 3, 2, 6), torch.randn(2, 3, 2, 6)
-    padded = F.pad(x, (2, 2))
-    for tap, column in enumerate(weight_gradient(x, g, 5).unbind(3)):
-        expected = (g * padded[..., tap : tap + 6]).sum((0, 2, 3))
-        torch.testing.assert_close(column.flatten(), expected)
+    x, g = torch.randn(2, 3, 2, size), torch.randn(2, 3, 2, size)
+    padded = F.pad(x, (kernel // 2, kernel // 2))
+    for tap, column in enumerate(weight_gradient(x, g, kernel).unbind(3)):
+        expected = (g * padded[..., tap : tap + size]).sum((0, 2, 3))
+        torch.testing.assert_close(column.flatten(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("wanted", [[0], [1], [2], [0, 2]])

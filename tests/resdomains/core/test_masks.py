@@ -46,6 +46,7 @@ from resdomains.core import (
     Separable,
     SeparableStem,
     SeparableTail,
+    SingleSeparableTail,
     SmallImageStem,
     SpectrogramStem,
     SqueezeExcitation,
@@ -57,6 +58,7 @@ from resdomains.core import (
     WaveformStem,
     ZeroPad,
 )
+from resdomains.core.masks import hide
 from resdomains.core.named import images, signals
 
 TAIL = partial(SeparableTail, channels=32, kernel=9)
@@ -200,6 +202,12 @@ TRAINED: dict[str, dict[str, object]] = {
         "block": [partial(Separable, kernel=k) for k in (5, 7)],
         "inner_shortcut": Projection,
         "tail": partial(SeparableTail, channels=12, kernel=7),
+    },
+    "excited": {
+        "stem": partial(SeparableStem, kernel=5, attention=SqueezeExcitation),
+        "block": partial(Separable, attention=SqueezeExcitation),
+        "inner_shortcut": Projection,
+        "tail": partial(SingleSeparableTail, channels=12, kernel=7, attention=SqueezeExcitation),
     },
     "text": {"stem": CharacterStem, "entry": PoolEntry},
     "control": {"stem": ConvPoolStem, "entry": ConvPoolEntry, "block": ActivationFirst},
@@ -363,3 +371,21 @@ def test_an_item_shorter_than_a_window_is_the_item_in_a_batch(length: int) -> No
     assert valid is not None
     assert valid.lengths[1] == alone.shape[2]
     torch.testing.assert_close(alone[0], map_[1, :, : alone.shape[2]])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("height", [1, 2])
+@pytest.mark.parametrize("value", [0.0, -torch.inf])
+def test_hidden_positions_have_the_value_and_no_gradient(
+    layout: torch.memory_format, height: int, value: float
+) -> None:
+    maps = torch.randn(3, 16, height, 7)
+    maps[1, :, :, 4:] = torch.nan
+    x = maps.contiguous(memory_format=layout).requires_grad_()
+    y = hide(x, Valid.of(torch.tensor([7, 4, 1]), 7), value)
+    for number, length in enumerate((7, 4, 1)):
+        assert torch.equal(y[number, ..., :length], x[number, ..., :length])
+        assert (y[number, ..., length:] == value).all()
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, (y.detach() == x).float())

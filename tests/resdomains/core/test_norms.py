@@ -78,3 +78,34 @@ def test_packed_batch_statistics_are_those_of_the_rows() -> None:
     rows = pack(x, valid)
     torch.testing.assert_close(ours(rows, valid), theirs(rows))
     torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("height", [1, 2])
+def test_masked_batch_statistics_are_those_of_the_valid_positions(
+    layout: torch.memory_format, height: int
+) -> None:
+    """Output, running statistics and all gradients, in every way that padding is left out."""
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm(16), nn.BatchNorm1d(16)
+    for part in (ours, theirs):
+        nn.init.normal_(part.weight, generator=torch.Generator().manual_seed(1))
+    maps = torch.randn(3, 16, height, 7).contiguous(memory_format=layout).requires_grad_()
+    valid = Valid.of(torch.tensor([7, 2, 4]), 7)
+    places = valid.mask[:, None].expand(-1, height, -1).flatten()
+    rows = maps.detach().permute(0, 2, 3, 1).reshape(-1, 16)[places].requires_grad_()
+
+    def chosen(x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1).reshape(-1, 16)[places]
+
+    for _ in range(2):
+        got, expected = ours(maps, valid), theirs(rows)
+        torch.testing.assert_close(chosen(got), expected)
+    assert got.shape == maps.shape
+    weights = torch.randn(expected.shape)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    found = torch.autograd.grad((chosen(got) * weights).sum(), [maps, ours.weight, ours.bias])
+    wanted = torch.autograd.grad((expected * weights).sum(), [rows, theirs.weight, theirs.bias])
+    torch.testing.assert_close((chosen(found[0]), *found[1:]), wanted)
+    assert not found[0].permute(0, 2, 3, 1).reshape(-1, 16)[~places].any()

@@ -7,11 +7,29 @@ import torch
 import torch.nn.functional as F
 
 import resdomains.core as core
-from resdomains.core import BranchOnly, Conv, MaxPool, PooledHead, ReLU, ResNet1d, Separable
+from resdomains.core import (
+    BranchOnly,
+    Conv,
+    FrameHead,
+    MaxPool,
+    PooledHead,
+    ReLU,
+    ResNet1d,
+    Separable,
+    SqueezeExcitation,
+)
 from resdomains.core.named import signals
 
 # Kriman et al. 2020, table 1: repetitions of each block, kernel, channels.
 QUARTZ = [(33, 256), (39, 256), (51, 512), (63, 512), (75, 512)]
+# Majumdar et al. 2021, layout K4: the prologue, three mega blocks, the epilogue.
+CITRINET = [
+    [5],
+    [11, 13, 15, 17, 19, 21],
+    [13, 15, 17, 19, 21, 23, 25],
+    [25, 27, 29, 31, 33, 35, 37, 39],
+    [41],
+]
 # Conneau et al. 2017, table 2: convolutions at 64, 128, 256 and 512 channels.
 VDCNN = {9: [2, 2, 2, 2], 17: [4, 4, 4, 4], 29: [10, 10, 4, 4], 49: [16, 16, 10, 6]}
 
@@ -81,6 +99,72 @@ def test_quartznets_block_by_hand(block: int) -> None:
     assert kinds == [*["Conv", "Conv", "BatchNorm", "ReLU"] * 4, "Conv", "Conv", "BatchNorm"]
     assert [type(m).__name__ for m in joined.shortcut.children()] == ["Conv", "BatchNorm"]
     assert isinstance(joined.after.act, ReLU)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("tiny", 0.17), ("mini", 0.88)])
+def test_small_quartznets_are_small(name: str, millions: float) -> None:
+    network = build(f"quartznet_{name}")
+    assert round(size(network) / 1e6, 2) == millions
+    assert network.stride == (2,) * 5
+
+
+def test_a_quartznet_of_any_size() -> None:
+    network = build("quartznet", blocks=2, repeats=3, width=24, kernels=(3, 5, 7), tail_kernel=9)
+    assert network.out_channels == (24, 24, 96)
+    assert network.depth == 1 + 3 * 2 * 3 + 2 + 1
+    kernels = [m.kernel_size[1] for m in network.modules() if isinstance(m, Conv) and m.groups > 1]
+    assert kernels == [33, *[3] * 6, *[5] * 6, *[7] * 6, 9]
+
+
+@pytest.mark.parametrize(
+    ("width", "tokens", "millions"),
+    [(256, 256, "9.8"), (384, 256, "21.0"), (512, 256, "36.5"), (1024, 1024, "142")],
+)
+def test_citrinet_has_the_published_size_with_the_head_for_word_pieces(
+    width: int, tokens: int, millions: str
+) -> None:
+    """Majumdar et al. 2021, table 1, and NVIDIA's model cards; the blank is a token too."""
+    network = build(f"citrinet_{width}")
+    with torch.device("meta"):
+        head = FrameHead(network.out_channels[-1], tokens + 1)
+    digits = len(millions.partition(".")[2])
+    assert f"{size(network, head) / 1e6:.{digits}f}" == millions
+
+
+def test_citrinet_by_its_layer_table() -> None:
+    network = build("citrinet_384")
+    layers = [
+        (m.in_channels, m.out_channels, m.kernel_size[1], m.stride[1], m.groups)
+        for m in network.modules()
+        if isinstance(m, Conv)
+    ]
+    expected = [(80, 80, 5, 1, 80), (80, 384, 1, 1, 1)]
+    for kernels in CITRINET[1:-1]:
+        for place, kernel in enumerate(kernels):
+            stride = 2 if place == 0 else 1
+            for repeat in range(5):
+                step = stride if repeat == 0 else 1
+                expected += [(384, 384, kernel, step, 384), (384, 384, 1, 1, 1)]
+            expected.append((384, 384, 1, stride, 1))  # the shortcut of every block
+    expected += [(384, 384, 41, 1, 384), (384, 640, 1, 1, 1)]
+    assert layers == expected
+    assert network.stride == (2, 4, 8)
+    assert network.out_channels == (384, 384, 640)
+    # 23 blocks, the first and the last of one convolution, and the head.
+    assert network.depth == 1 + 21 * 5 + 1 + 1
+
+
+def test_every_block_of_citrinet_ends_with_squeeze_excitation() -> None:
+    network = build("citrinet_256")
+    chains = [network.stem, *(block.branch for _, block in network.blocks()), network.tail]
+    gates = [m for m in network.modules() if isinstance(m, SqueezeExcitation)]
+    assert len(chains) == len(gates) == sum(map(len, CITRINET))
+    for chain, gate in zip(chains, gates, strict=True):
+        kinds = [type(m).__name__ for m in chain.children()]
+        assert kinds[kinds.index("SqueezeExcitation") - 1] == "BatchNorm"
+        assert gate.squeeze.out_features == gate.squeeze.in_features // 8
+    assert [type(m).__name__ for m in chains[0].children()][-1] == "ReLU"
+    assert [type(m).__name__ for m in chains[-1].children()][-1] == "ReLU"
 
 
 @pytest.mark.parametrize("depth", VDCNN)
