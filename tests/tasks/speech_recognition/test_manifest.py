@@ -213,11 +213,9 @@ def test_an4_has_paths_and_durations_of_another_machine(shared_data: Path) -> No
     assert "asr/an4_train.json: files are found without the leading tests/data/asr/" in said
     assert "asr/an4_train.json: 30 of 30 durations are wrong and taken from the files" in said
     assert "asr/an4_val.json: 10 of 10 durations are wrong" in said
-    assert data.describe("train", 0) == {
-        "source": "asr/an4_train.json:1",
-        "seconds": 1.0,
-        "text": "stop",
-    }
+    said_of_first = data.describe("train", 0)
+    assert (said_of_first["source"], said_of_first["seconds"]) == ("asr/an4_train.json:1", 1.0)
+    assert said_of_first["text"] == "stop"
 
 
 def test_archives_are_to_be_unpacked(shared_data: Path, tmp_path: Path) -> None:
