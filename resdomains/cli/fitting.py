@@ -240,7 +240,14 @@ class _Fit:
         self.run.write_summary({"status": "running", **self.facts})
 
     def _notes(self) -> list[str]:
-        return [*self.session.notes, *self.data.notes, *self.task.notes]
+        batches = self.data.batch_sampler("train", 0, self.trainer.world_size)
+        most = batches.positions
+        said = (
+            []
+            if most is None
+            else [f"a batch holds at most {self.data.amount(most)}, padding included"]
+        )
+        return [*self.session.notes, *self.data.notes, *said, *self.task.notes]
 
     def _wandb_state(self) -> str:
         import wandb

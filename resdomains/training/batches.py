@@ -15,6 +15,8 @@ class Batches(Sampler[list[int]], ABC):
     def __init__(self) -> None:
         self.epoch = 0
         self.start = 0
+        self.positions: int | None = None
+        """The most positions that a global batch holds, padding included; None where all samples cost alike."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -196,7 +198,6 @@ class LengthBatches(Batches):
             cuts = _cut(costs, wanted, world)
         self._pieces = [(begin, end - begin) for begin, end in itertools.pairwise(cuts)]
         self.positions = max((size * costs[begin] for begin, size in self._pieces), default=0)
-        """The largest number of positions of a global batch, padding included."""
 
     def __len__(self) -> int:
         return sum(size > self.rank for _, size in self._pieces)

@@ -115,6 +115,13 @@ class DataModule(LightningDataModule, ABC):
         """What a user should know of how the data were read, a sentence each; shown when a run begins."""
         return []
 
+    def amount(self, positions: int) -> str:
+        """Return what positions of a batch amount to in the data's unit, such as `4,096 tokens` or `120 s of sound`.
+
+        Shown when a run begins, where batches are made to hold about equally many positions (`LengthBatches`).
+        """
+        return f"{positions:,} positions"
+
     def collate(self, items: Any) -> Any:
         """Make a batch of a data set's items."""
         return default_collate(items)

@@ -210,6 +210,10 @@ class TextData(DataModule, ABC):
             ids = part(ids, lengths, share)
         return {**batch, "ids": ids}
 
+    def amount(self, positions: int) -> str:
+        """Return a number of tokens."""
+        return f"{positions:,} tokens"
+
     def batch_sampler(self, split: Split, rank: int, world: int) -> LengthBatches:
         """Return this process's batches of a split: texts of like length, equally many tokens."""
         self.ready_dataset(split)

@@ -61,6 +61,10 @@ def test_a_run_trains_tests_and_keeps_its_record(cli: Run) -> None:
     assert set(kept["versions"]) >= {"python", "torch"}
 
 
+def test_batches_of_equal_samples_have_no_amount_to_tell(cli: Run) -> None:
+    assert "a batch holds" not in cli("fit", *TINY)[1]
+
+
 def test_nothing_else_clutters_the_terminal(command: Run) -> None:
     status, out, errors = command("fit", *TINY)
     assert status == 0

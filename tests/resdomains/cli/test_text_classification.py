@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,9 @@ def test_a_run_begins_with_the_weights_of_an_earlier_one(cli: Run, best: str) ->
     tokens = ("--data.tokens", "Pretrained", "--data.tokens.source", best)
     status, out, errors = cli("fit", "--config", "texts.yaml", *short, *weights, *tokens)
     assert status == 0, errors
+    (most,) = re.findall(r"note +a batch holds at most ([\d,]+) tokens, padding included", out)
+    # Some 70 texts of 8 to 12 tokens, 16 of them in a batch on average.
+    assert 8 * 16 <= int(most) <= 12 * 20
     assert (
         f"weights: the head is not all of {best}: 2 of 3 outputs are the source's, the rest begin anew: new"
     ) in out

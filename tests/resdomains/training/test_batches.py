@@ -64,6 +64,7 @@ def test_batches_cost_alike_and_hold_little_padding() -> None:
     assert sizes.sum() > 0.9 * costs.sum()
     assert max(len(b) for b in alone) > 5 * min(len(b) for b in alone)
     sampler = LengthBatches(sizes, 16, 0, 1, shuffle=True, seed=0)
+    assert sampler.positions is not None
     assert costs.max() <= sampler.positions < 1.15 * costs.max()
 
 

@@ -99,8 +99,14 @@ def test_a_table_holds_sounds_as_files_beside_it_and_as_players(tmp_path: Path) 
     assert samples(run.tables / "val_words/00.wav", 16000) == [32767] * 4
     assert samples(run.tables / "val_words/01.wav", 8000) == [-32767] * 2
     # W&B shows players from an artifact, which is staged until it is sent.
-    (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
-    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    (records_file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
+    reader = [
+        str(Path(sys.executable).with_name("wandb")),
+        "leet",
+        "inspect",
+        "--json",
+        str(records_file),
+    ]
     output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
     records = [json.loads(line) for line in output.splitlines()]
     (artifact,) = [record["artifact"] for record in records if record["type"] == "artifact"]
