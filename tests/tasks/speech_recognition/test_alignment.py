@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torchaudio.functional import forced_align
 
+from resdomains_tasks.speech_recognition import alignment
 from resdomains_tasks.speech_recognition.alignment import word_times
 from resdomains_tasks.speech_recognition.decoding import Greedy, PrefixBeam
 from resdomains_tasks.speech_recognition.tokens import BytePairs, Characters, Tokenizer
@@ -81,7 +83,9 @@ def test_words_are_those_of_the_text_in_order_and_within_the_recording(
             assert all(0.0 < word["probability"] <= 1.0 for word in words)
 
 
-def test_a_long_recording_in_pieces_is_aligned_as_the_whole() -> None:
+def test_a_long_recording_in_pieces_is_aligned_as_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(7000, 4, generator=generator)
     logits[:, 0] += 4
@@ -101,8 +105,32 @@ def test_a_long_recording_in_pieces_is_aligned_as_the_whole() -> None:
             expected.append(frame)
         gone = token == 3 or (gone and not token)
         frame += len(list(run))
+    lengths = []
+
+    def aligned(log_probs: Tensor, *inputs: Any, **options: Any) -> Any:
+        lengths.append(log_probs.shape[1])
+        return forced_align(log_probs, *inputs, **options)
+
+    monkeypatch.setattr(alignment, "forced_align", aligned)
     found = word_times(log_probs, ids, TOKENIZER, 1.0)
     assert [word["start"] for word in found] == expected
+    assert max(lengths) < 2100
+    assert sum(lengths) == 7000
+
+
+def test_a_long_recording_is_not_cut_where_tokens_are_uncertain() -> None:
+    path = [0] * 2100
+    for frame, token in ((10, 1), (1990, 3), (2010, 3), (2050, 1)):
+        path[frame] = token
+    log_probs = along(path, 4)
+    log_probs[1998] = torch.tensor([0.5, 0.05, 0.4, 0.05]).log()
+    # Greedy decoding, which hears no b, could be cut right behind it.
+    found = word_times(log_probs, [1, 3, 2, 3, 1], TOKENIZER, 1.0)
+    assert [(word["word"], word["start"]) for word in found] == [
+        ("a", 10),
+        ("b", 1998),
+        ("a", 2050),
+    ]
 
 
 def test_without_tokens_or_room_for_them_there_are_no_words() -> None:

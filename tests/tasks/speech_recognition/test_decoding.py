@@ -97,6 +97,35 @@ def test_prefix_beam_equals_enumeration_when_nothing_is_dropped() -> None:
         assert heard(decoder, log_probs) == list(most_probable(texts))
 
 
+def plain_search(log_probs: Tensor, width: int) -> list[int]:
+    """Prefix beam search as in the paper, over a dictionary of texts."""
+    beam = {
+        (): (1.0, 0.0)
+    }  # probabilities of the paths that end with a blank, and with the last token
+    for row in log_probs.double().exp().tolist():
+        grown: dict[tuple[int, ...], list[float]] = {}
+        for text, (blank, token) in beam.items():
+            own = grown.setdefault(text, [0.0, 0.0])
+            own[0] += (blank + token) * row[0]
+            if text:
+                own[1] += token * row[text[-1]]
+            for added in range(1, len(row)):
+                before = blank if text and text[-1] == added else blank + token
+                grown.setdefault((*text, added), [0.0, 0.0])[1] += before * row[added]
+        best = sorted(grown, key=lambda text: -sum(grown[text]))[:width]
+        beam = {text: (grown[text][0], grown[text][1]) for text in best}
+    return list(max(beam, key=lambda text: sum(beam[text])))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 6])
+def test_prefix_beam_keeps_what_the_paper_keeps(width: int) -> None:
+    tokenizer = spelling("ab")
+    decoder = bound(tokenizer, width=width, min_probability=0.0)
+    for seed in range(60):
+        log_probs = noise(14, tokenizer.size, spread=0.7, seed=seed)
+        assert heard(decoder, log_probs) == plain_search(log_probs, width)
+
+
 def test_prefix_beam_finds_the_text_that_many_paths_share() -> None:
     log_probs = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()
     log_probs = torch.cat((log_probs, torch.full((2, 1), -math.inf)), 1)
@@ -140,6 +169,9 @@ def test_tokens_that_are_too_improbable_are_not_appended() -> None:
     assert heard(open_to_all, log_probs) == [2]
     closed = bound(tokenizer, hotwords=["b"], bonus=9.0, min_probability=0.2)
     assert heard(closed, log_probs) == []
+    # The most probable always is.
+    even = torch.tensor([[0.2, 0.4, 0.2, 0.2]]).log()
+    assert heard(bound(tokenizer, min_probability=0.9), even) == [1]
 
 
 def bonus_of(
