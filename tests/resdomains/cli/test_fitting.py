@@ -62,7 +62,9 @@ def test_a_run_trains_tests_and_keeps_its_record(cli: Run) -> None:
 
 
 def test_batches_of_equal_samples_have_no_amount_to_tell(cli: Run) -> None:
-    assert "a batch holds" not in cli("fit", *TINY)[1]
+    status, out, errors = cli("fit", *TINY)
+    assert status == 0, errors
+    assert "a batch holds" not in out
 
 
 def test_nothing_else_clutters_the_terminal(command: Run) -> None:
