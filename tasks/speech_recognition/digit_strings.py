@@ -32,7 +32,7 @@ ACCENTS = (
     "en-GB-x-rp",
     "en-US",
 )
-# eSpeak NG's variants, other throats for each accent. Of its 104, `fast` sounds like none of them; robots, demons and
+# eSpeak NG's variants, other throats for each accent. Of its 104, `fast` sounds like no variant; robots, demons and
 # echoes are left out, and so is what hardly differs from another. Whoever speaks in one split is unlike all in the
 # others: their log-mel spectra differ by 1.1 or more in the mean, those of one voice that speaks twice by 0.15.
 VARIANTS: dict[Split, tuple[str, ...]] = {
@@ -55,10 +55,8 @@ _PAUSED = 0.15  # how often a pause follows a digit, as in telephone numbers
 _SILENCE = (0.02, 0.4)  # seconds before, and again after
 _LEVEL = (-40.0, -22.0)  # of the speech, in dB below full scale
 _SNR = (10.0, 40.0)  # dB
-_SLOPE = (
-    0.0,
-    2.0,
-)  # the noise's power falls with frequency to this power: from white over pink to red
+# The noise's power falls with frequency to this power: from white over pink to red.
+_SLOPE = (0.0, 2.0)
 
 _Sound = NDArray[np.float32]
 
