@@ -127,10 +127,11 @@ def _by_products(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     windows = F.pad(_by_channel(x), (kernel // 2, kernel // 2 + rest)).unfold(2, reach, size)
     at_once = max(1, _COPY // (lines.shape[1] * reach * x.element_size()))
     taps = []
-    for some, seen in zip(lines.split(at_once), windows.split(at_once), strict=True):
-        products = some.transpose(1, 2) @ seen.reshape(len(some), -1, reach)
+    for first in range(0, channels, at_once):
+        some = slice(first, first + at_once)
+        products = lines[some].transpose(1, 2) @ windows[some].flatten(1, 2)
         strides = (size * reach, reach + 1, 1)
-        taps.append(products.as_strided((len(some), size, kernel), strides).sum(1))
+        taps.append(products.as_strided((len(products), size, kernel), strides).sum(1))
     return torch.cat(taps)
 
 

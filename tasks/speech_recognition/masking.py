@@ -73,8 +73,8 @@ class SpecAugment(nn.Module):
                 f"{self.frequency_masks} frequency_masks of frequency_width {self.frequency_width} could hide all "
                 f"{channels} channels; their product must be below {channels}"
             )
-        u = draws(keys ^ _STREAM, 2 * (self.time_masks + self.frequency_masks))
-        time, frequency = u.to(x.device).split((2 * self.time_masks, 2 * self.frequency_masks), 1)
+        u = draws(keys ^ _STREAM, 2 * (self.time_masks + self.frequency_masks)).to(x.device)
+        time, frequency = u[:, : 2 * self.time_masks], u[:, 2 * self.time_masks :]
         frames = lengths[:, None]
         hidden = _stretches(time, frames, (self.time_width * frames).long(), x.shape[2])
         size = torch.full_like(frames, channels)

@@ -10,7 +10,8 @@ def masked(part: SpecAugment, lengths: list[int], channels: int = 64, epoch: int
     """What is hidden of a batch of ones, (B, C, T) bool."""
     count = torch.tensor(lengths)
     x = torch.ones(len(lengths), channels, max(lengths))
-    return part(x, count, keys(0, epoch, torch.arange(len(lengths)))) == 0
+    out: Tensor = part(x, count, keys(0, epoch, torch.arange(len(lengths))))
+    return out == 0
 
 
 def test_masks_are_stretches_of_time_and_of_channels() -> None:
