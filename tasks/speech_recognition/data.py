@@ -291,7 +291,7 @@ class SpeechData(DataModule, ABC):
         return self._splits.get(split)
 
     def describe(self, split: Split, index: int) -> dict[str, Any]:
-        """Return where an utterance stands, how long it is, who speaks, and what is said."""
+        """Return where an utterance stands, who speaks, how long it is, its transcript, and that normalised."""
         found = self._splits[split]
         utterance = found.utterances[index]
         speaker = {} if utterance.speaker is None else {"speaker": utterance.speaker}
@@ -300,7 +300,12 @@ class SpeechData(DataModule, ABC):
             **speaker,
             "seconds": round(float(found.lengths[index]) / found.rate, 3),
             "text": utterance.text,
+            "reference": found.references[index],
         }
+
+    def sound(self, split: Split, index: int) -> Tensor:
+        """Return an utterance's sound as it is evaluated, (L,) at the spec's sample rate."""
+        return self._splits[split].waveform(index)
 
     def collate(self, items: Any) -> Any:
         """Return what the data set's `__getitems__` gave: a whole batch."""

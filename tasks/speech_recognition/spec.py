@@ -1,9 +1,11 @@
 """What a task must know of transcribed speech: plain values, so that a checkpoint can carry them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from resdomains.training.spec import Spec
+
+from .tokens import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +34,13 @@ class SpeechSpec(Spec):
             raise ValueError(
                 f"vocabulary must hold the blank and at least one token, got {self.vocabulary}"
             )
+
+    @property
+    def input_meaning(self) -> dict[str, Any]:
+        """The sample rate, on which the frequencies of bands depend."""
+        return {"sample_rate": self.sample_rate}
+
+    @property
+    def output_names(self) -> list[str]:
+        """The tokens: of an earlier run's head, those that both know keep their weights."""
+        return Tokenizer(self.tokenizer).pieces

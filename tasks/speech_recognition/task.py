@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,16 +13,18 @@ from torchmetrics import Metric
 from resdomains.core import Features, FrameHead, Head
 from resdomains.interop import Weights
 from resdomains.training import BadSample, Optimization, StepResult, Task
+from resdomains.training.figures import Sound
 from resdomains.training.schema import Split
 
 from .alignment import word_times
 from .audio import AudioFile, resampled, resampled_length
 from .ctc import CTC
+from .data import SpeechData
 from .decoding import Decoder, Greedy
 from .frontend import Frontend, LogMel
 from .inputs import read_inputs
 from .masking import SpecAugment
-from .metrics import build_metrics, tables
+from .metrics import build_metrics, by_utterance, tables
 from .spec import SpeechSpec
 from .tokens import Tokenizer
 from .windows import Window, Windows
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TOGETHER = 8  # windows of a long recording that are computed at once
+_READ = 3  # utterances to read after each validation
+_LISTEN = 20  # utterances to listen to
+_NAMES = {"val": "validation", "test": "test"}
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +58,7 @@ class SpeechRecognition(Task):
         head: What maps the deepest features to the logits of every frame; called with channels and vocabulary.
         decoder: What makes tokens of probabilities.
         windows: How recordings too long for the network at once are cut, in prediction.
-        weights: Pretrained weights to begin with.
+        weights: Weights to begin with, such as an earlier run's; where tokens differ the head is new.
         optimization: Optimizer, rate and schedule.
 
     Raises:
@@ -87,8 +93,7 @@ class SpeechRecognition(Task):
         self.decoder = decoder if decoder is not None else Greedy()
         self.decoder.bind(self.tokenizer)
         self.windows = windows if windows is not None else Windows()
-        if weights is not None:
-            weights.load(backbone, self.head)
+        self.begin_with(weights, self.head, self.speech_spec)
         self._named: set[tuple[Split, int]] = set()
         self.to(memory_format=torch.channels_last)
         self.build_all_metrics()
@@ -167,6 +172,111 @@ class SpeechRecognition(Task):
     def score(self, results: Mapping[str, Tensor]) -> Tensor:
         """Return 1 - WER, or 0 where more words are wrong than there are."""
         return (1.0 - results["wer"]).clamp(min=0.0)
+
+    def examples(self, split: Split, results: Mapping[str, Tensor]) -> list[str]:
+        """Return what was said and what was heard of a few utterances, the same ones each time."""
+        rows = results["utterances"]
+        chosen = rows[torch.linspace(0, max(len(rows) - 1, 0), min(len(rows), _READ)).long()]
+        lines = []
+        for row in by_utterance(chosen, partial(self.describe, split), self.tokenizer.decode):
+            said, heard = row["reference"] or "", row["hypothesis"]
+            lines.append(
+                f"{said}  =  heard" if said == heard else f"{said}  ->  {heard or '(nothing)'}"
+            )
+        return lines
+
+    def tables(
+        self, split: Split, results: Mapping[str, Tensor]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return what was heard of each utterance, by speaker, by duration and by word, and some to listen to."""
+        rows = results["utterances"].cpu()
+        found = tables(rows, partial(self.describe, split), self.tokenizer.decode)
+        players = self._players(split, rows)
+        return {**found, **({"listen": players} if players else {})}
+
+    def _players(self, split: Split, rows: Tensor) -> list[dict[str, Any]]:
+        """Return the utterances with the most errors, each with its sound."""
+        worst = sorted(rows.tolist(), key=lambda row: (-sum(row[1:4]), row[0]))[:_LISTEN]
+        players = []
+        for row in worst:
+            sound = self._sound(split, row[0])
+            if sound is None:
+                return []
+            (known,) = by_utterance(
+                torch.tensor([row]), partial(self.describe, split), self.tokenizer.decode
+            )
+            players.append(
+                {
+                    "sound": Sound(sound, self.speech_spec.sample_rate),
+                    **{name: known[name] for name in ("reference", "hypothesis", "wer", "source")},
+                }
+            )
+        return players
+
+    def _sound(self, split: Split, index: int) -> Tensor | None:
+        """Return an utterance's sound; None outside a run."""
+        try:
+            data = getattr(self.trainer, "datamodule", None)
+        except RuntimeError:  # how Lightning says that there is no trainer
+            data = None
+        return data.sound(split, index) if isinstance(data, SpeechData) else None
+
+    def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
+        """Return an utterance's features, probabilities and words; error rates by speaker and duration; confusions."""
+        # Imported here: matplotlib takes half a second, for which only a figure should wait.
+        from . import figures
+
+        rows = results["utterances"].cpu()
+        found = tables(rows, partial(self.describe, split), self.tokenizer.decode)
+        low, high = results["wer_interval"].tolist()
+        title = (
+            f"{_NAMES.get(split, split)}: WER {float(results['wer']):.2%} "
+            f"(95 % interval {low:.2%} to {high:.2%}), CER {float(results['cer']):.2%}"
+        )
+        drawn: dict[str, Figure] = {}
+        if "speakers" in found:
+            drawn["speakers"] = figures.error_rates(found["speakers"], "speaker", title)
+        if "durations" in found:
+            drawn["durations"] = figures.error_rates(found["durations"], "duration", title)
+        if "confusions" in found:
+            drawn["confusions"] = figures.word_confusions(found["confusions"], title)
+        if len(rows):
+            worst = max(rows.tolist(), key=lambda row: (sum(row[1:4]), -row[0]))[0]
+            for name, index in (("first", int(rows[0, 0])), ("worst", worst)):
+                drawn |= self._portrait(split, index, name)
+        return drawn
+
+    @torch.no_grad()
+    def _portrait(self, split: Split, index: int, name: str) -> "dict[str, Figure]":
+        """Draw what the network makes of an utterance; nothing outside a run."""
+        from . import figures
+
+        sound = self._sound(split, index)
+        if sound is None:
+            return {}
+        about, rate = self.describe(split, index), self.speech_spec.sample_rate
+        training = self.training
+        self.eval()
+        waveform = sound.to(self.device)[None]
+        x, _ = self.frontend(waveform, torch.tensor([len(sound)], device=self.device))
+        (log_probs,) = self._probabilities([sound])
+        self.train(training)
+        (ids,) = self.decoder.decode(log_probs[None], torch.tensor([len(log_probs)]))
+        words = word_times(log_probs, ids, self.tokenizer, self.hop / rate)
+        shown = x[0].cpu() if len(x[0]) > 1 else sound
+        seconds = len(sound) / rate
+        emissions = figures.emissions(
+            shown,
+            log_probs.cpu(),
+            self.tokenizer.pieces,
+            words,
+            about["reference"],
+            self.tokenizer.decode(ids),
+            seconds,
+            f"{name} of {_NAMES.get(split, split)}: {about['source']}",
+        )
+        aligned = figures.alignment(sound, words, seconds, str(about["source"]))
+        return {f"emissions_{name}": emissions, f"alignment_{name}": aligned}
 
     @staticmethod
     def chance(spec: Mapping[str, Any]) -> float | None:
