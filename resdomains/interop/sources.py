@@ -75,9 +75,14 @@ class LibraryWeights(Weights):
 
         Raises:
             FileNotFoundError: ``source`` names a file that is not there.
-            ValueError: the file holds something else than tensors by name.
+            ValueError: the file holds something else than tensors by name, or is a run's checkpoint.
         """
         path = Path(self.source).expanduser()
+        if path.suffix == ".ckpt":
+            raise ValueError(
+                f"source: {self.source} is a run's checkpoint, not {self.library}'s weights; it is "
+                f"read by resdomains.interop.Checkpoint (--model.weights Checkpoint)"
+            )
         return read_state(path) if path.suffix in _FILES else self.fetch(self.source)
 
     def load(

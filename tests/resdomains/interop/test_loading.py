@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from resdomains.core import Highway, PooledHead, ResNet2d, impala, resnet18, resnet50
+from resdomains.core import Highway, PooledHead, ResidualMLP, ResNet2d, impala, resnet18, resnet50
 from resdomains.interop import Timm, Torchvision, load_state
 
 models = pytest.importorskip("torchvision.models")
@@ -107,6 +107,13 @@ class Evil:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none.pth"))):
         Timm(str(tmp_path / "none.pth")).load(resnet18())
+
+
+def test_a_runs_checkpoint_and_other_networks_are_not_for_a_librarys_names() -> None:
+    with pytest.raises(ValueError, match=r"best.ckpt is a run's checkpoint, .* Checkpoint\)"):
+        Torchvision("runs/best.ckpt").load(resnet18())
+    with pytest.raises(ValueError, match=r"weights from timm are for .* not for this ResidualMLP"):
+        load_state(ResidualMLP(), {}, "timm")
 
 
 def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
