@@ -112,7 +112,6 @@ class BytePairs(Tokens):
             vocab_size=self.vocabulary,
             min_frequency=2,
             special_tokens=[BLANK],
-            initial_alphabet=sorted(characters),
             show_progress=False,
         )
         learner.train_from_iterator(written, trainer)
