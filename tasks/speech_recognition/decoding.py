@@ -61,7 +61,7 @@ class PrefixBeam(Decoder):
 
     After each frame the `width` most probable beginnings are kept, so that a sum holds the paths that were kept; where
     texts are equal to tenths of a nat, in noise, another may be the most probable. On one core, 400 frames of 30 tokens
-    take 30 to 50 ms with a width of 16; time grows with the frames, and less than in proportion with width and tokens.
+    take 20 to 50 ms with a width of 16; time grows with the frames, and less than in proportion with width and tokens.
 
     A hotword raises the log-probability of a beginning by `bonus` for each of its pieces, from where a word begins; if
     the word then goes on otherwise, or ends too early, the bonus is taken back. A piece that only parts two words has

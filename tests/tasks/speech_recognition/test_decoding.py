@@ -99,9 +99,8 @@ def test_prefix_beam_equals_enumeration_when_nothing_is_dropped() -> None:
 
 def plain_search(log_probs: Tensor, width: int) -> list[int]:
     """Prefix beam search as in the paper, over a dictionary of texts."""
-    beam = {
-        (): (1.0, 0.0)
-    }  # probabilities of the paths that end with a blank, and with the last token
+    # Probabilities of the paths that end with a blank, and with the last token.
+    beam: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 0.0)}
     for row in log_probs.double().exp().tolist():
         grown: dict[tuple[int, ...], list[float]] = {}
         for text, (blank, token) in beam.items():
