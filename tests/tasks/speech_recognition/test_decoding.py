@@ -113,7 +113,7 @@ def plain_search(log_probs: Tensor, width: int) -> list[int]:
                 grown.setdefault((*text, added), [0.0, 0.0])[1] += before * row[added]
         best = sorted(grown, key=lambda text: -sum(grown[text]))[:width]
         beam = {text: (grown[text][0], grown[text][1]) for text in best}
-    return list(max(beam, key=lambda text: sum(beam[text])))
+    return list(most_probable({text: sum(ends) for text, ends in beam.items()}))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 6])
