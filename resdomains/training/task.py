@@ -19,6 +19,7 @@ from torchmetrics import Metric
 from resdomains.training import schema
 from resdomains.training.batches import Batches
 from resdomains.training.optimization import Constant, Optimization
+from resdomains.training.randomness import keys
 from resdomains.training.schema import Split
 from resdomains.training.spec import Spec
 
@@ -284,7 +285,14 @@ class Task(LightningModule, ABC):
         )
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Run one step, in which every sample counts alike; on the first, count its floating-point operations."""
+        """Run one step, in which every sample counts alike; on the first, count its floating-point operations.
+
+        Dropout and whatever else draws from torch's generators draws what (seed, epoch, batch, process) fix: a run that
+        goes on from a checkpoint draws as if it had never stopped, and processes differ.
+        """
+        seed: int = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by `fit(datamodule=...)`
+        place = torch.tensor([batch_idx * self.trainer.world_size + self.trainer.global_rank])
+        torch.manual_seed(int(keys(seed, self.trainer.current_epoch, place)))
         batches = getattr(self.trainer.train_dataloader, "batch_sampler", None)
         ours = batches if isinstance(batches, Batches) else None
         if self.flops_per_sample:

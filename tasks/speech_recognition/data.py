@@ -172,6 +172,11 @@ class SpeechData(DataModule, ABC):
         if self.bad_samples == "skip":
             corpus = self._readable(corpus)
         splits, bounds = self._within_bounds(corpus.splits)
+        if not splits["train"]:
+            raise ValueError(
+                f"{type(self).__name__} has no training recording that can be used"
+                + "".join(f"; {reason}" for reason in bounds)
+            )
         if self._trained is None:
             transcripts = [utterance.text for utterance in splits["train"]]
             tokenizer = Tokenizer(self.tokens.train(transcripts).to_str())
@@ -182,11 +187,6 @@ class SpeechData(DataModule, ABC):
             split: self._recordings(utterances, tokenizer, rate)
             for split, utterances in splits.items()
         }
-        if not len(self._splits["train"]):
-            raise ValueError(
-                f"{type(self).__name__} has no training recording that can be used"
-                + "".join(f"; {reason}" for reason in bounds)
-            )
         self._spec = SpeechSpec(
             sample_rate=rate, tokenizer=tokenizer.json, vocabulary=tokenizer.size
         )
@@ -332,6 +332,10 @@ class SpeechData(DataModule, ABC):
         ):
             waveform, lengths = part(waveform, lengths, share)
         return {**batch, "waveform": waveform, "lengths": lengths, "keys": own}
+
+    def amount(self, positions: int) -> str:
+        """Return how much sound a batch holds."""
+        return f"{positions / _TICK:,.1f} s of sound"
 
     def batch_sampler(self, split: Split, rank: int, world: int) -> LengthBatches:
         """Return this process's batches of a split: recordings of like length, equally much sound."""

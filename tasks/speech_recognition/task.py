@@ -328,16 +328,12 @@ class SpeechRecognition(Task):
             rows = zip(batch["waveform"], batch["lengths"].tolist(), strict=True)
             recordings = [waveform[:length] for waveform, length in rows]
             sources = [f"sample {index}" for index in batch["index"].tolist()]
-        found: list[Tensor | None] = [None] * len(recordings)
-        together = [i for i, sound in enumerate(recordings) if isinstance(sound, Tensor)]
-        if together:
-            for i, own in zip(
-                together, self._probabilities([recordings[i] for i in together]), strict=True
-            ):
-                found[i] = own
+        together = {i: sound for i, sound in enumerate(recordings) if isinstance(sound, Tensor)}
+        computed = self._probabilities(list(together.values())) if together else []
+        found = dict(zip(together, computed, strict=True))
         records = []
-        for source, sound, own in zip(sources, recordings, found, strict=True):
-            log_probs = self._whole(sound) if own is None else own
+        for i, (source, sound) in enumerate(zip(sources, recordings, strict=True)):
+            log_probs = found[i] if i in found else self._whole(sound)
             (ids,) = self.decoder.decode(
                 log_probs[None], torch.tensor([len(log_probs)], device=log_probs.device)
             )
