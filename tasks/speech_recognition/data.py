@@ -22,6 +22,24 @@ from .utterances import Corpus, Utterance
 
 _TICK = 100  # a second: batches are planned in hundredths, not in samples
 _NAMED = 5
+_SKIP = "(--data.bad_samples skip leaves such samples out)"
+
+
+class Room:
+    """How much decoded sound may still be kept in memory; all splits of a process share it.
+
+    Args:
+        size: In bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def take(self, size: int) -> bool:
+        """Take room for `size` bytes if there is as much."""
+        fits = size <= self.left
+        self.left -= size * fits
+        return fits
 
 
 class Recordings(Dataset[dict[str, Any]]):
@@ -32,7 +50,7 @@ class Recordings(Dataset[dict[str, Any]]):
         references: The normalised transcripts.
         tokens: Their ids.
         rate: Samples a second of what is given out.
-        kept: Bytes of decoded sound to keep in memory.
+        room: Where decoded sound is kept.
     """
 
     def __init__(
@@ -41,13 +59,13 @@ class Recordings(Dataset[dict[str, Any]]):
         references: Sequence[str],
         tokens: Sequence[Sequence[int]],
         rate: int,
-        kept: int,
+        room: Room,
     ) -> None:
         self.utterances, self.references, self.rate = utterances, references, rate
         self.tokens = [torch.tensor(ids, dtype=torch.int32) for ids in tokens]
         lengths = [resampled_length(u.audio.samples, u.audio.rate, rate) for u in utterances]
         self.lengths = torch.tensor(lengths, dtype=torch.long)
-        self._spare = kept
+        self._room = room
         self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -64,8 +82,7 @@ class Recordings(Dataset[dict[str, Any]]):
             return found
         audio = self.utterances[index].audio
         waveform = resampled(audio.read(), audio.rate, self.rate)
-        if waveform.nbytes <= self._spare:
-            self._spare -= waveform.nbytes
+        if self._room.take(waveform.nbytes):
             self._decoded[index] = waveform
         return waveform
 
@@ -172,25 +189,31 @@ class SpeechData(DataModule, ABC):
         if self.bad_samples == "skip":
             corpus = self._readable(corpus)
         splits, bounds = self._within_bounds(corpus.splits)
-        if not splits["train"]:
-            raise ValueError(
-                f"{type(self).__name__} has no training recording that can be used"
-                + "".join(f"; {reason}" for reason in bounds)
-            )
+        self._check_training(splits["train"], bounds)
         if self._trained is None:
             transcripts = [utterance.text for utterance in splits["train"]]
             tokenizer = Tokenizer(self.tokens.train(transcripts).to_str())
             rate = self.sample_rate
         else:
             tokenizer, rate = Tokenizer(self._trained.tokenizer), self._trained.sample_rate
-        self._splits = {
-            split: self._recordings(utterances, tokenizer, rate)
+        room = Room(self.kept_mib * 2**20)
+        found = {
+            split: self._recordings(utterances, tokenizer, rate, room)
             for split, utterances in splits.items()
         }
+        self._check_training(found["train"].utterances, bounds)
+        self._splits = {split: recordings for split, recordings in found.items() if recordings}
         self._spec = SpeechSpec(
             sample_rate=rate, tokenizer=tokenizer.json, vocabulary=tokenizer.size
         )
         self._notes = [*self._amounts(), *corpus.notes, *bounds, *self._skipped()]
+
+    def _check_training(self, utterances: Sequence[Utterance], bounds: Sequence[str]) -> None:
+        if not utterances:
+            raise ValueError(
+                f"{type(self).__name__} has no training recording that can be used"
+                + "".join(f"; {reason}" for reason in (*bounds, *self._skipped()))
+            )
 
     def _readable(self, corpus: Corpus) -> Corpus:
         """Leave out the recordings that cannot be decoded."""
@@ -224,7 +247,7 @@ class SpeechData(DataModule, ABC):
         return {**splits, "train": kept}, notes
 
     def _recordings(
-        self, utterances: Sequence[Utterance], tokenizer: Tokenizer, rate: int
+        self, utterances: Sequence[Utterance], tokenizer: Tokenizer, rate: int, room: Room
     ) -> Recordings:
         """Encode the transcripts.
 
@@ -245,13 +268,13 @@ class SpeechData(DataModule, ABC):
                     raise BadSample(utterance.source, str(error)) from error
             except BadSample as error:
                 if self.bad_samples == "refuse":
-                    raise
+                    raise BadSample(error.source, f"{error.reason} {_SKIP}") from error
                 self.left_out.append(error)
                 continue
             good.append(utterance)
             references.append(reference)
             tokens.append(ids)
-        return Recordings(good, references, tokens, rate, self.kept_mib * 2**20)
+        return Recordings(good, references, tokens, rate, room)
 
     def _amounts(self) -> Iterator[str]:
         """Say how much there is to hear."""
@@ -319,9 +342,7 @@ class SpeechData(DataModule, ABC):
         """
         if "bad" in batch:
             source, reason = batch["bad"][0]
-            raise BadSample(
-                source, f"{reason} (--data.bad_samples skip leaves such recordings out)"
-            )
+            raise BadSample(source, f"{reason} {_SKIP}")
         if split != "train":
             return batch
         own = keys(self.seed, self.epoch, batch["index"])

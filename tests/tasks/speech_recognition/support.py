@@ -1,11 +1,28 @@
 """Words that are tones: recordings that a small network learns to write down within seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
+import torch
+from torch import Tensor
+
+from resdomains.core import ResNet1d, SpectrogramStem
+from resdomains.training import BadSample
+from resdomains_tasks.speech_recognition import (
+    Audio,
+    Characters,
+    Corpus,
+    LogMel,
+    SpeechData,
+    SpeechRecognition,
+    SpeechSpec,
+    Tokenizer,
+    Utterance,
+)
 
 SPEECH = "resdomains_tasks.speech_recognition"
 RATE = 2000
@@ -72,3 +89,70 @@ def small_config(root: Path | str) -> dict[str, Any]:
             },
         },
     }
+
+
+class Kept(Audio):
+    """Sound in memory that counts how often it is read."""
+
+    def __init__(self, waveform: Tensor, rate: int = RATE) -> None:
+        self.waveform, self.rate, self.samples = waveform, rate, len(waveform)
+        self.reads = 0
+
+    def read(self) -> Tensor:
+        self.reads += 1
+        return self.waveform
+
+
+class Damaged(Audio):
+    """Sound whose header looks well."""
+
+    rate, samples = RATE, 400
+
+    def read(self) -> Tensor:
+        raise BadSample("damaged.wav", "cannot be decoded")
+
+
+def said(words: str, source: str = "", *, speaker: str | None = None, seed: int = 0) -> Utterance:
+    """An utterance of tones, named by its words if not otherwise."""
+    audio = Kept(torch.from_numpy(spoken(words.split(), seed)))
+    return Utterance(audio, words, source or words, speaker)
+
+
+class Given(SpeechData):
+    """The utterances that it is given."""
+
+    def __init__(
+        self, train: Sequence[Utterance], *, notes: Sequence[str] = (), **options: Any
+    ) -> None:
+        self.given = {"train": list(train)}
+        for split in ("val", "test"):
+            if split in options:
+                self.given[split] = list(options.pop(split))
+        self.told = list(notes)
+        super().__init__(**{"batch_size": 2, "sample_rate": RATE, **options})
+
+    def read(self) -> Corpus:
+        return Corpus(dict(self.given), list(self.told))  # type: ignore[arg-type]
+
+
+def spec_of(*texts: str, rate: int = RATE) -> SpeechSpec:
+    """The description of recordings whose tokens are the texts' characters."""
+    tokenizer = Tokenizer(Characters().train(texts).to_str())
+    return SpeechSpec(sample_rate=rate, tokenizer=tokenizer.json, vocabulary=tokenizer.size)
+
+
+WORDS = spec_of("low mid high")
+
+
+def small_task(spec: SpeechSpec = WORDS, **options: Any) -> SpeechRecognition:
+    """The network of `small_config`; the same weights each time."""
+    torch.manual_seed(0)
+    backbone = ResNet1d(
+        in_channels=12,
+        layers=[2, 1],
+        channels=[24, 24],
+        strides=[1, 1],
+        stem=lambda place: SpectrogramStem(place, kernel=5),
+    )
+    chosen = {"frontend": lambda rate: LogMel(rate, bands=12), **options}
+    return SpeechRecognition(**{"backbone": backbone, "spec": spec.plain(), **chosen})
