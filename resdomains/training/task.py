@@ -340,7 +340,8 @@ class Task(LightningModule, ABC):
     def _evaluate(self, batch: Any, split: Split) -> None:
         result = self.step(batch, split)
         loss = result.loss.detach().double()
-        batch_totals = torch.stack([loss * result.items, torch.full_like(loss, result.items)])
+        seen, batches = torch.full_like(loss, result.items), torch.ones_like(loss)
+        batch_totals = torch.stack([loss * result.items, seen, batches])
         self._totals[split] = self._totals.get(split, 0) + batch_totals
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -353,15 +354,16 @@ class Task(LightningModule, ABC):
 
     def _finish(self, split: Split) -> None:
         """Compute, log and reset a split's metrics; every process calls this, also one that saw no batch."""
-        nothing = torch.zeros(2, dtype=torch.float64, device=self.device)
+        nothing = torch.zeros(3, dtype=torch.float64, device=self.device)
         totals = self._totals.pop(split, nothing)
         totals = cast(Tensor, self.trainer.strategy.reduce(totals, reduce_op="sum"))
         results = {}
         for name, metric in self.metrics_of(split).items():
             results[name] = metric.compute()
             metric.reset()
-        if totals[1] == 0:
+        if totals[2] == 0:
             return
+        # NaN where no sample has a loss, which is no reason to hide the score.
         results[schema.LOSS] = (totals[0] / totals[1]).float()
         results[schema.SCORE] = self.score(results).float()
         score = float(results[schema.SCORE])

@@ -288,7 +288,7 @@ class SpeechData(DataModule, ABC):
         if self.left_out:
             yield (
                 f"{len(self.left_out):,} recordings are left out (--data.bad_samples skip): "
-                f"{_first(map(str, self.left_out))}"
+                f"{_first(_shortly(sample) for sample in self.left_out)}"
             )
 
     @property
@@ -376,6 +376,11 @@ class SpeechData(DataModule, ABC):
 def _first(names: Iterator[str]) -> str:
     found = list(names)
     return "; ".join(found[:_NAMED]) + ("; ..." if len(found) > _NAMED else "")
+
+
+def _shortly(sample: BadSample) -> str:
+    """Without the advice, which would be that of others too."""
+    return f"{sample.source}: {sample.reason.partition('; ')[0]}"
 
 
 def _spoken(seconds: float) -> str:

@@ -53,6 +53,18 @@ class SpecAugment(nn.Module):
         self.time_masks, self.time_width = time_masks, time_width
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
 
+    def check(self, channels: int) -> None:
+        """Refuse features of too few channels.
+
+        Raises:
+            ValueError: If the masks together could hide all of them.
+        """
+        if self.frequency_masks * self.frequency_width >= channels:
+            raise ValueError(
+                f"{self.frequency_masks} frequency_masks of frequency_width {self.frequency_width} could hide all "
+                f"{channels} channels; their product must be below {channels}"
+            )
+
     def forward(self, x: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
         """Mask a batch.
 
@@ -68,11 +80,7 @@ class SpecAugment(nn.Module):
             ValueError: If the masks together could hide all channels.
         """
         channels = x.shape[1]
-        if self.frequency_masks * self.frequency_width >= channels:
-            raise ValueError(
-                f"{self.frequency_masks} frequency_masks of frequency_width {self.frequency_width} could hide all "
-                f"{channels} channels; their product must be below {channels}"
-            )
+        self.check(channels)
         u = draws(keys ^ _STREAM, 2 * (self.time_masks + self.frequency_masks)).to(x.device)
         time, frequency = u[:, : 2 * self.time_masks], u[:, 2 * self.time_masks :]
         frames = lengths[:, None]

@@ -62,7 +62,7 @@ class SpeechRecognition(Task):
         optimization: Optimizer, rate and schedule.
 
     Raises:
-        ValueError: If spec, frontend and backbone do not fit each other.
+        ValueError: If spec, frontend, masking and backbone do not fit each other.
     """
 
     def __init__(
@@ -87,6 +87,8 @@ class SpeechRecognition(Task):
             )
         self.frontend = frontend(self.speech_spec.sample_rate)
         out_channels = _check(backbone, self.frontend)
+        if masking is not None:
+            masking.check(self.frontend.channels)
         self.masking = masking
         self.head = head(out_channels, self.speech_spec.vocabulary)
         self.loss = CTC()
@@ -261,10 +263,9 @@ class SpeechRecognition(Task):
         x, _ = self.frontend(waveform, torch.tensor([len(sound)], device=self.device))
         (log_probs,) = self._probabilities([sound])
         self.train(training)
-        (ids,) = self.decoder.decode(log_probs[None], torch.tensor([len(log_probs)]))
-        words = word_times(log_probs, ids, self.tokenizer, self.hop / rate)
-        shown = x[0].cpu() if len(x[0]) > 1 else sound
         seconds = len(sound) / rate
+        ids, words = self._read_off(log_probs, seconds)
+        shown = x[0].cpu() if len(x[0]) > 1 else sound
         emissions = figures.emissions(
             shown,
             log_probs.cpu(),
@@ -334,18 +335,31 @@ class SpeechRecognition(Task):
         records = []
         for i, (source, sound) in enumerate(zip(sources, recordings, strict=True)):
             log_probs = found[i] if i in found else self._whole(sound)
-            (ids,) = self.decoder.decode(
-                log_probs[None], torch.tensor([len(log_probs)], device=log_probs.device)
-            )
+            seconds = _samples(sound, rate) / rate
+            ids, words = self._read_off(log_probs, seconds)
             records.append(
                 {
                     "source": source,
-                    "seconds": round(_samples(sound, rate) / rate, 3),
+                    "seconds": round(seconds, 3),
                     "text": self.tokenizer.decode(ids),
-                    "words": word_times(log_probs, ids, self.tokenizer, self.hop / rate),
+                    "words": words,
                 }
             )
         return records
+
+    def _read_off(
+        self, log_probs: Tensor, seconds: float
+    ) -> tuple[Sequence[int], list[dict[str, Any]]]:
+        """Return the ids that (T, V) log-probabilities say, and the words, which end where the recording does."""
+        frames = torch.tensor([len(log_probs)], device=log_probs.device)
+        (ids,) = self.decoder.decode(log_probs[None], frames)
+        each = self.hop / self.speech_spec.sample_rate
+        words = word_times(log_probs, ids, self.tokenizer, each)
+        # The last frame may be centred on the last sample, or stand for fewer samples than the others.
+        last = round(seconds, 4)
+        for word in words:
+            word.update({name: min(word[name], last) for name in ("start", "end")})
+        return ids, words
 
     def _probabilities(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Return (T, V) log-probabilities of each waveform (L,), all computed at once."""
@@ -362,8 +376,9 @@ class SpeechRecognition(Task):
     def _heard(self, audio: AudioFile, window: Window) -> Tensor:
         """Read a window of a file, (L,) at the task's rate."""
         rate = self.speech_spec.sample_rate
-        end = min(window.stop / rate, audio.seconds)
-        part = AudioFile(audio.path, window.start / rate, end - window.start / rate)
+        # Not 1 / rate: resampling may take a ratio that is near that of the rates.
+        each = audio.seconds / _samples(audio, rate)
+        part = AudioFile(audio.path, window.start * each, (window.stop - window.start) * each)
         return resampled(part.read(), part.rate, rate)
 
     def _whole(self, audio: AudioFile) -> Tensor:
