@@ -23,6 +23,7 @@ from resdomains.training import BadCheckpoint, BadSample, Task, load_task
 from resdomains.training.precision import choose_precision
 
 _WINDOW = 50  # batches
+_HELD = 2**26  # positions, such as 70 minutes of sound at 16 kHz, 256 MiB
 _LONGEST = 60  # characters of a text in a table
 
 Answer = tuple[dict[str, Any], Any]
@@ -47,7 +48,7 @@ def predict(arguments: Arguments) -> int:
     answers: list[Answer] = []
     items = _readable(task.read(arguments.files), skip, bad)
     with torch.inference_mode(), _precision(task, arguments):
-        for window in _windows(task, items, size):
+        for window in windows(task, items, size):
             answers += _answers(task, embed, window, size)
     for sample in bad:
         complain(f"skipped {sample}")
@@ -122,11 +123,14 @@ def _readable(found: Iterable[Any], skip: bool, bad: list[BadSample]) -> Iterato
         raise CliError(f"{error.filename}: {error.strerror}") from error
 
 
-def _windows(task: Task, items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Items that are held at once: a batch of them, or many batches where items differ in size."""
+def windows(task: Task, items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Items that are held at once: a batch of them, or many batches where items differ in size, but not of any size."""
     while window := list(islice(items, size)):
-        if task.size(window[0]) is not None:
-            window += islice(items, (_WINDOW - 1) * size)
+        held = sum(task.size(item) or 0 for item in window)
+        more = islice(items, (_WINDOW - 1) * size if held else 0)
+        while 0 < held < _HELD and (item := next(more, None)) is not None:
+            window.append(item)
+            held += task.size(item) or 0
         yield window
 
 
@@ -145,13 +149,17 @@ def _answers(task: Task, embed: Any, window: Sequence[Any], size: int) -> list[A
 
 
 def render(records: Sequence[Mapping[str, Any]], shape: str) -> str:
-    """Records as a table, as JSON (a line a record) or as CSV."""
+    """Records as a table, as JSON (a line a record) or as CSV; lists of mappings have no place in a table."""
     if shape == "json":
         return "\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     names = list(dict.fromkeys(name for record in records for name in record))
     if shape == "table":
-        rows = [tuple(_in_table(name, record.get(name)) for name in names) for record in records]
-        return table(names, rows)
+        shown = [name for name in names if not any(map(_is_details, _column(records, name)))]
+        rows = [
+            tuple(_in_table(name, record.get(name), name == shown[-1]) for name in shown)
+            for record in records
+        ]
+        return table(shown, rows)
     flat = [dict(_flat(record)) for record in records]
     columns = list(dict.fromkeys(name for record in flat for name in record))
     text = io.StringIO()
@@ -167,12 +175,20 @@ def _is_ranking(value: Any) -> bool:
     )
 
 
-def _in_table(name: str, value: Any) -> str:
-    """A cell of one line; what a text says is cut, where it stands is not."""
+def _column(records: Sequence[Mapping[str, Any]], name: str) -> Iterator[Any]:
+    return (record.get(name) for record in records)
+
+
+def _is_details(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(v, Mapping) for v in value)
+
+
+def _in_table(name: str, value: Any, wraps: bool) -> str:
+    """A cell of one line; what a text says is cut where the column does not wrap, where it stands is not."""
     if not isinstance(value, str) or name == "source":
         return _cell(value)
-    line = " ".join(value[: 4 * _LONGEST].split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    line = " ".join((value if wraps else value[: 4 * _LONGEST]).split())
+    return line if wraps or len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 def _cell(value: Any) -> str:

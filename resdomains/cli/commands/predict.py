@@ -6,7 +6,8 @@ from resdomains.cli.errors import CliError
 HELP = """\
 usage: resdomains predict --ckpt_path FILE INPUTS... [options]
 
-Apply a checkpoint to files, or to all files of folders that the task can read. Text classification takes tables
+Apply a checkpoint to files, or to all files of folders that the task can read. Speech recognition takes recordings
+of any length (WAV, FLAC, MP3, OGG); when each word was said is in json and csv. Text classification takes tables
 (CSV, TSV, JSON lines, Parquet, a text a line), the texts themselves in quotes, and - for standard input, a text a
 line; pairs of texts are JSON lists of two.
 
@@ -26,6 +27,7 @@ line; pairs of texts are JSON lists of two.
 examples:
   resdomains predict --ckpt_path runs/.../checkpoints/best.ckpt photo.jpg folder/
   resdomains predict --ckpt_path best.ckpt folder/ --format csv --output labels.csv
+  resdomains predict --ckpt_path best.ckpt interview.mp3 calls/ --format json --output transcripts.jsonl
   resdomains predict --ckpt_path best.ckpt "a text" "another" reviews.csv --format json
   cut -f 2 log.tsv | resdomains predict --ckpt_path best.ckpt -"""
 

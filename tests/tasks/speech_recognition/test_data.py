@@ -148,6 +148,7 @@ def test_a_transcript_that_cannot_be_spelled_is_refused_by_its_place(
     assert [sample.source for sample in data.left_out] == ["b", "b"]
     assert data.describe("test", 0)["reference"] == "mid"
     assert data.notes[-1].startswith("2 recordings are left out (--data.bad_samples skip): b: ")
+    assert "replace or remove" not in data.notes[-1]
 
 
 def test_where_no_transcript_can_be_spelled_one_is_told_why() -> None:
@@ -219,6 +220,8 @@ def test_two_processes_together_see_the_samples_of_one(seed: int) -> None:
         assert sorted(seen) == list(range(24))
     evaluated = [i for r in range(2) for b in data.batch_sampler("val", r, 2).batches(0) for i in b]
     assert sorted(evaluated) == list(range(5))
+    whole = data.batch_sampler("val", 0, 1)
+    assert list(whole.batches(0)) == list(whole.batches(1))
 
 
 def test_batches_hold_equally_much_sound() -> None:
