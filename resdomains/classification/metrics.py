@@ -16,6 +16,39 @@ class Exact(Metric):
     is_differentiable = False
 
 
+class Gathered(Exact):
+    """A metric that keeps rows, batch after batch; those of all processes follow one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._none: dict[str, Tensor] = {}
+
+    def keep(self, name: str, none: Tensor) -> None:
+        """Add a state, a list of rows.
+
+        Args:
+            name: Its attribute.
+            none: No rows: (0, ...), of the shape and the type that they have.
+        """
+        self.add_state(name, [], dist_reduce_fx="cat")
+        self._none[name] = none
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        super().reset()
+        # For a process that saw no batch torchmetrics would send an empty float32 vector, which fits neither the shape
+        # nor the type of the others' rows: gloo ends the process.
+        for name, none in self._none.items():
+            setattr(self, name, [none.to(self.device)])
+
+    def kept(self, name: str) -> Tensor:
+        """Return all rows of a state, (N, ...)."""
+        # torchmetrics replaces a list by one tensor when it merges processes.
+        rows: list[Tensor] | Tensor = getattr(self, name)
+        return rows if isinstance(rows, Tensor) else torch.cat(rows)
+
+
 class TopK(Exact):
     """The share of samples whose class is among the k most probable.
 
@@ -103,7 +136,7 @@ class CalibrationError(Reliability):
         return (correct - confidence).abs().sum() / count.sum().clamp(min=1)
 
 
-class AveragePrecision(Exact):
+class AveragePrecision(Gathered):
     """Each class's average precision, of all probabilities and labels of a multi-label split.
 
     Args:
@@ -116,8 +149,8 @@ class AveragePrecision(Exact):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        self.add_state("probabilities", [], dist_reduce_fx="cat")
-        self.add_state("labels", [], dist_reduce_fx="cat")
+        self.keep("probabilities", torch.empty(0, classes))
+        self.keep("labels", torch.empty(0, classes, dtype=torch.bool))
 
     def update(self, probabilities: Tensor, targets: Tensor) -> None:
         """Take (B, K) probabilities and (B, K) multi-hot labels."""
@@ -125,7 +158,7 @@ class AveragePrecision(Exact):
         self.labels.append(targets > 0.5)
 
     def _all(self) -> tuple[Tensor, Tensor]:
-        return _joined(self.probabilities), _joined(self.labels)
+        return self.kept("probabilities"), self.kept("labels")
 
     def compute(self) -> Tensor:
         """Return each class's average precision, (K,); NaN for a class that no sample has.
@@ -136,11 +169,6 @@ class AveragePrecision(Exact):
         return torch.stack(
             [_average_precision(p, y) for p, y in zip(probabilities.T, labels.T, strict=True)]
         )
-
-
-def _joined(parts: list[Tensor] | Tensor) -> Tensor:
-    """Return one tensor: torchmetrics replaces a list by one tensor when it merges processes."""
-    return parts if isinstance(parts, Tensor) else torch.cat(parts)
 
 
 def _average_precision(probabilities: Tensor, labels: Tensor) -> Tensor:

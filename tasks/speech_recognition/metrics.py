@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchmetrics import Metric
 
-from resdomains.classification import Exact
+from resdomains.classification import Exact, Gathered
 
 _RESAMPLES = 1000
 _BINS = 5
@@ -80,22 +80,14 @@ class ErrorRate(Exact):
         return self.sums[0] / self.sums[1].clamp(min=1)
 
 
-class _Numbers(Exact):
+class _Numbers(Gathered):
     """Whole numbers in a row, which derived metrics make and read; those of all processes follow one another."""
 
     numbers: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("numbers", [], dist_reduce_fx="cat")
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew."""
-        super().reset()
-        # For a process that sees no batch torchmetrics would send an empty tensor of floats, which does not fit the
-        # others' whole numbers.
-        self.numbers = [torch.empty(0, dtype=torch.long, device=self.device)]
+        self.keep("numbers", torch.empty(0, dtype=torch.long))
 
     def add(self, numbers: Iterable[int]) -> None:
         """Take some more."""
@@ -103,9 +95,7 @@ class _Numbers(Exact):
 
     def all(self) -> Tensor:
         """Return them, on the CPU."""
-        # torchmetrics replaces a list by one tensor when it merges processes.
-        parts: list[Tensor] | Tensor = self.numbers
-        return (parts if isinstance(parts, Tensor) else torch.cat(parts)).cpu()
+        return self.kept("numbers").cpu()
 
 
 class ErrorInterval(_Numbers):

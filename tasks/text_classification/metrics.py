@@ -6,10 +6,10 @@ Each is exact over a whole split and over all processes: all pairs are kept, and
 import torch
 from torch import Tensor
 
-from resdomains.classification import Exact, Surest
+from resdomains.classification import Gathered, Surest
 
 
-class Pairs(Exact):
+class Pairs(Gathered):
     """Every prediction with its target."""
 
     predictions: list[Tensor]
@@ -17,8 +17,8 @@ class Pairs(Exact):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("predictions", [], dist_reduce_fx="cat")
-        self.add_state("targets", [], dist_reduce_fx="cat")
+        for name in ("predictions", "targets"):
+            self.keep(name, torch.empty(0, dtype=torch.float64))
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Take (B,) predictions and (B,) targets."""
@@ -27,9 +27,7 @@ class Pairs(Exact):
 
     def compute(self) -> Tensor:
         """Return (2, N): predictions, targets."""
-        # torchmetrics replaces a list by one tensor when it merges processes.
-        parts: tuple[list[Tensor] | Tensor, ...] = (self.predictions, self.targets)
-        return torch.stack([p if isinstance(p, Tensor) else torch.cat(p) for p in parts])
+        return torch.stack((self.kept("predictions"), self.kept("targets")))
 
 
 class MeanAbsoluteError(Pairs):

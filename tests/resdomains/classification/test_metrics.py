@@ -1,10 +1,13 @@
 """Metrics against scikit-learn and against their formulas."""
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
@@ -15,6 +18,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torchmetrics import Metric
 
 from resdomains.classification import (
@@ -273,3 +277,56 @@ def test_processes_merged_equal_one(make: Callable[[], Metric], inputs: tuple[Te
     )
     first.merge_state(second)
     assert torch.allclose(first.compute(), alone)
+
+
+def gathering() -> dict[str, Metric]:
+    """The metrics whose states grow with the samples."""
+    return {
+        "each": AveragePrecision(CLASSES),
+        "mean": MeanAveragePrecision(CLASSES),
+        "curve": F1Curve(CLASSES),
+        "threshold": Threshold(CLASSES),
+        "f1": F1AtThreshold(CLASSES),
+    }
+
+
+SHARES = [
+    (slice(0, 100), slice(100, 300)),
+    (slice(0, 300), slice(0, 0)),
+    (slice(0, 0), slice(0, 300)),
+]
+"""The samples of two processes; of the last ones one process has none."""
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    # How torchmetrics says that a process saw no batch.
+    warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
+    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    found = []
+    metrics = gathering()
+    for share in SHARES:
+        own = [tensor[share[rank]] for tensor in labelled()]
+        for metric in metrics.values():
+            metric.reset()
+            if len(own[0]):
+                updated(metric, *own)
+        found.append({name: metric.compute() for name, metric in metrics.items()})
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_though_one_sees_no_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The new processes import this module by its name, which pytest alone knows the folder of.
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
+    spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    for rank in (0, 1):
+        for found in torch.load(tmp_path / f"{rank}.pt", weights_only=True):
+            for name, metric in gathering().items():
+                assert torch.allclose(found[name], result(metric, *labelled())), name

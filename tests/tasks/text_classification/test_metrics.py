@@ -54,6 +54,14 @@ def test_each_equals_the_library_in_one_process_and_in_two(
     assert float(first.compute()) == wanted
 
 
+def test_a_process_that_saw_no_batch_sends_numbers_of_the_others_type() -> None:
+    metric = updated(MeanAbsoluteError(), *numbers(3))
+    for _ in range(2):
+        assert (metric.kept("predictions").dtype, metric.kept("targets").ndim) == (torch.double, 1)
+        metric.reset()
+    assert not len(metric.kept("predictions"))
+
+
 @pytest.mark.parametrize("make", [R2, Pearson, Spearman])
 def test_what_is_not_defined_for_equal_targets_is_0(make: Callable[[], Pairs]) -> None:
     metric = updated(make(), torch.arange(5.0), torch.full((5,), 3.0))
