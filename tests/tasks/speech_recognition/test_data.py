@@ -174,7 +174,7 @@ def test_a_damaged_recording_is_refused_when_it_is_needed_or_left_out_before() -
         with pytest.raises(
             BadSample, match=r"damaged\.wav: cannot be decoded \(--data\.bad_samples skip"
         ):
-            data.transform(batch, split)  # type: ignore[arg-type]
+            data.transform(batch, split)
     data = Given(given, bad_samples="skip")
     train: Any = data.ready_dataset("train")
     assert [u.source for u in train.utterances] == ["low", "high"]
@@ -278,7 +278,7 @@ def test_training_alone_is_augmented_and_has_keys() -> None:
     assert len(set(train["keys"].tolist())) == 8
     assert (train["waveform"].abs().amax(1) < 0.4 * batch["waveform"].abs().amax(1)).all()
     for split in ("val", "test"):
-        same = data.transform(batch, split)  # type: ignore[arg-type]
+        same = data.transform(batch, split)
         assert "keys" not in same
         assert same["waveform"].equal(batch["waveform"])
 
