@@ -418,11 +418,17 @@ def test_what_is_hardly_a_recording_is_drawn_too(samples: int, raw: bool) -> Non
         frontend = {"frontend": Waveform, "backbone": waveform_network()}
     task = small_task(**frontend)
     _, results = run(task, Given([said("low mid high")], test=[utterance]))
-    for figure in task.figures("test", results).values():
+    figures = task.figures("test", results)
+    for figure in figures.values():
         figure.canvas.draw()
+    above = figures["emissions_first"].axes[0]
+    assert bool(above.images) is not raw  # one channel is a curve
     assert len(task.tables("test", results)["listen"]) == 1
     (line,) = task.examples("test", results)
     assert line.startswith("low  ->  ")
+    # Of a split without any path there is no loss, but a score.
+    assert bool(results["loss"].isnan()) is (samples < 2000)
+    assert 0.0 <= results["score"] <= 1.0
 
 
 def test_nothing_heard_is_said_so() -> None:
