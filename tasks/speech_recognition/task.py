@@ -265,9 +265,8 @@ class SpeechRecognition(Task):
         self.train(training)
         seconds = len(sound) / rate
         ids, words = self._read_off(log_probs, seconds)
-        shown = x[0].cpu() if len(x[0]) > 1 else sound
         emissions = figures.emissions(
-            shown,
+            x[0],
             log_probs.cpu(),
             self.tokenizer.pieces,
             words,

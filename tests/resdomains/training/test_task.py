@@ -19,6 +19,7 @@ from resdomains.training import (
     Optimization,
     Run,
     RunOptions,
+    StepResult,
     Task,
     TrainingDiverged,
     WandbOptions,
@@ -89,6 +90,24 @@ def test_logged_values_are_those_of_the_whole_split(tmp_path: Path) -> None:
     top1 = (logits.argmax(1) == targets).float().mean().item()
     assert last[schema.VAL_SCORE] == pytest.approx(top1)
     assert last[schema.VAL_SKILL] == pytest.approx((top1 - 0.5) / 0.5)
+
+
+def test_a_split_whose_samples_have_no_loss_keeps_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [
+        r[schema.VAL_SCORE] for r in rows(fit(tmp_path / "a", Clouds())[1]) if schema.VAL_SCORE in r
+    ]
+    step = Side.step
+
+    def without(self: Side, batch: Any, split: Split) -> StepResult:
+        result = step(self, batch, split)
+        return result if split == "train" else StepResult(result.loss * 0.0, 0)
+
+    monkeypatch.setattr(Side, "step", without)
+    found = [r for r in rows(fit(tmp_path / "b", Clouds())[1]) if schema.VAL_SCORE in r]
+    assert [r[schema.VAL_SCORE] for r in found] == expected
+    assert all(math.isnan(r[schema.VAL_LOSS]) for r in found)
 
 
 def test_clock_stops_with_training(tmp_path: Path) -> None:
