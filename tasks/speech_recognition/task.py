@@ -180,7 +180,8 @@ class SpeechRecognition(Task):
         rows = results["utterances"]
         chosen = rows[torch.linspace(0, max(len(rows) - 1, 0), min(len(rows), _READ)).long()]
         lines = []
-        for row in by_utterance(chosen, partial(self.describe, split), self.tokenizer.decode):
+        for one in chosen.split(1):  # one by one, for a table has the worst first
+            (row,) = by_utterance(one, partial(self.describe, split), self.tokenizer.decode)
             said, heard = row["reference"] or "", row["hypothesis"]
             lines.append(
                 f"{said}  =  heard" if said == heard else f"{said}  ->  {heard or '(nothing)'}"
