@@ -127,7 +127,7 @@ def windows(task: Task, items: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Items that are held at once: a batch of them, or many batches where items differ in size, but not of any size."""
     while window := list(islice(items, size)):
         held = sum(task.size(item) or 0 for item in window)
-        more = islice(items, (_WINDOW - 1) * size if held else 0)
+        more = islice(items, (_WINDOW - 1) * size)
         while 0 < held < _HELD and (item := next(more, None)) is not None:
             window.append(item)
             held += task.size(item) or 0
