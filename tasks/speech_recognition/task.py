@@ -180,7 +180,8 @@ class SpeechRecognition(Task):
         rows = results["utterances"]
         chosen = rows[torch.linspace(0, max(len(rows) - 1, 0), min(len(rows), _READ)).long()]
         lines = []
-        for one in chosen.split(1):  # one by one, for a table has the worst first
+        for i in range(len(chosen)):  # one by one, for a table has the worst first
+            one = chosen[i : i + 1]
             (row,) = by_utterance(one, partial(self.describe, split), self.tokenizer.decode)
             said, heard = row["reference"] or "", row["hypothesis"]
             lines.append(
