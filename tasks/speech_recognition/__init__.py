@@ -7,7 +7,7 @@ from .data import Recordings, SpeechData
 from .decoding import Decoder, Greedy, PrefixBeam
 from .digit_strings import DigitStrings
 from .folder import TranscribedFolder
-from .frontend import Frontend, LogMel, Waveform
+from .frontend import BandNorm, FeatureNorm, Frontend, ItemNorm, LogMel, Waveform
 from .fsdd import SpokenDigits, SpokenDigitStrings
 from .librispeech import LibriSpeech
 from .manifest import Manifest
@@ -25,14 +25,17 @@ __all__ = [
     "Audio",
     "AudioFile",
     "Augment",
+    "BandNorm",
     "BytePairs",
     "Characters",
     "Corpus",
     "Decoder",
     "DigitStrings",
+    "FeatureNorm",
     "Frontend",
     "Gain",
     "Greedy",
+    "ItemNorm",
     "Joined",
     "LibriSpeech",
     "LogMel",

@@ -48,12 +48,50 @@ class Frontend(nn.Module, ABC):
             return self.features(hidden, lengths)
 
 
-class LogMel(Frontend):
-    """Logarithmic energies of mel bands, each normalised over its item, as NeMo has them for QuartzNet and Citrinet.
+class FeatureNorm(ABC):
+    """The contract: gives features mean 0 and variance 1 over each item's own frames."""
 
-    `y = log(M |STFT(x)|^2 + 2^-24)`, then for each item and band `(y - mean) / sqrt(variance + 1e-5)`, both over the
-    item's own frames. An item of L samples has `L // hop + 1` frames; frame t is centred on sample `t hop` and sees
-    zeros beyond both ends. Windows are symmetric Hann windows, M holds Slaney's triangles of equal area.
+    floor = 1e-5
+    axes: tuple[int, ...]
+
+    def __call__(self, x: Tensor, frames: Tensor, inside: Tensor) -> Tensor:
+        """Compute `(x - mean) / sqrt(variance + 1e-5)`.
+
+        Args:
+            x: (B, T, M) features.
+            frames: (B,) frames of each item.
+            inside: (B, T, 1), True for these.
+
+        Returns:
+            (B, T, M), zeros behind each item.
+        """
+        number = frames[:, None, None]
+        for axis in self.axes[1:]:
+            number = number * x.shape[axis]
+        mean = x.masked_fill(~inside, 0.0).sum(self.axes, keepdim=True) / number
+        centred = (x - mean).masked_fill(~inside, 0.0)
+        variance = centred.square().sum(self.axes, keepdim=True) / number
+        return centred * torch.rsqrt(variance + self.floor)
+
+
+class BandNorm(FeatureNorm):
+    """Mean and variance of each band by itself, which takes the colour of room and microphone away (NeMo, Kaldi)."""
+
+    axes = (1,)
+
+
+class ItemNorm(FeatureNorm):
+    """Mean and variance of all bands together, which keeps what distinguishes single short words: their spectrum."""
+
+    axes = (1, 2)
+
+
+class LogMel(Frontend):
+    """Logarithmic energies of mel bands, normalised over each item, as NeMo has them for QuartzNet and Citrinet.
+
+    `y = log(M |STFT(x)|^2 + 2^-24)`, then `norm` over the item's own frames. An item of L samples has `L // hop + 1`
+    frames; frame t is centred on sample `t hop` and sees zeros beyond both ends. Windows are symmetric Hann windows, M
+    holds Slaney's triangles of equal area.
 
     Args:
         sample_rate: In Hz.
@@ -66,13 +104,13 @@ class LogMel(Frontend):
         preemphasis: a in `x[t] - a x[t - 1]`. A first sample is taken for its own predecessor, `(1 - a) x[0]`, and
             nothing follows the last one, so that neither end makes a click.
         dither: Standard deviation of the noise that is added in training, where samples are in [-1, 1].
+        norm: What mean and variance are taken of; `BandNorm` if not given.
 
     Raises:
         ValueError: If a number cannot be used, or a band would lie between two frequencies of the transform.
     """
 
     guard = 2.0**-24
-    floor = 1e-5
 
     def __init__(
         self,
@@ -85,6 +123,7 @@ class LogMel(Frontend):
         highest: float | None = None,
         preemphasis: float = 0.97,
         dither: float = 1e-5,
+        norm: FeatureNorm | None = None,
     ) -> None:
         super().__init__()
         size, self.hop = round(window * sample_rate), round(hop * sample_rate)
@@ -112,6 +151,7 @@ class LogMel(Frontend):
         if dither < 0.0:
             raise ValueError(f"dither must be at least 0, got {dither:g}")
         self.channels, self.preemphasis, self.dither = bands, preemphasis, dither
+        self.norm = norm if norm is not None else BandNorm()
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
@@ -149,12 +189,7 @@ class LogMel(Frontend):
         bands = (spectrum @ self.mels + self.guard).log()
 
         own = lengths // self.hop + 1
-        inside = _inside(own, count)[:, :, None]
-        number = own[:, None, None]
-        centred = bands - bands.masked_fill(~inside, 0.0).sum(1, keepdim=True) / number
-        centred = centred.masked_fill(~inside, 0.0)
-        variance = centred.square().sum(1, keepdim=True) / number
-        return (centred * torch.rsqrt(variance + self.floor)).transpose(1, 2), own
+        return self.norm(bands, own, _inside(own, count)[:, :, None]).transpose(1, 2), own
 
 
 class Waveform(Frontend):

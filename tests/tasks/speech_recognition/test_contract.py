@@ -36,7 +36,12 @@ CASE = TaskCase(
     plugin=find("speech_recognition"),
     roots={
         f"speech_recognition/{name}": SHARED / folder
-        for name, folder in (("yesno", "yesno"), ("fsdd", "fsdd"), ("fsdd_strings", "fsdd"))
+        for name, folder in (
+            ("yesno", "yesno"),
+            ("fsdd", "fsdd"),
+            ("fsdd_strings", "fsdd"),
+            ("fsdd_waveform", "fsdd"),
+        )
         if (SHARED / folder).is_dir()
     },
     config=small_config(write_corpus(Path(_FOLDER.name) / "tones")),

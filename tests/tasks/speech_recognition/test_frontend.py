@@ -6,7 +6,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from resdomains_tasks.speech_recognition.frontend import Frontend, LogMel, Waveform
+from resdomains_tasks.speech_recognition.frontend import Frontend, ItemNorm, LogMel, Waveform
 
 
 def noise(*lengths: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,15 @@ def test_a_frame_by_hand() -> None:
     torch.testing.assert_close(found[0].double(), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("build", [LogMel, plain, Waveform], ids=["default", "plain", "waveform"])
+def over_all_bands(sample_rate: int) -> LogMel:
+    return LogMel(sample_rate, norm=ItemNorm())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [LogMel, plain, over_all_bands, Waveform],
+    ids=["default", "plain", "over all bands", "waveform"],
+)
 def test_an_items_features_do_not_depend_on_its_batch(build: type[Frontend]) -> None:
     frontend = build(16000).eval()
     waveform, lengths = noise(16000, 1, 4000, 15999, 160, 159, 161, 9999)
@@ -101,13 +109,26 @@ def test_the_mean_is_0_and_the_variance_1_over_an_items_own_frames() -> None:
     assert float(y[1, 0, :6000].var()) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_norm_over_all_bands_keeps_their_differences() -> None:
+    waveform, lengths = noise(16000, 6000)
+    by_band, frames = LogMel(16000).eval()(waveform, lengths)
+    x, _ = over_all_bands(16000).eval()(waveform, lengths)
+    for item, other, count in zip(x, by_band, frames.tolist(), strict=True):
+        own = item[:, :count]
+        assert float(own.mean()) == pytest.approx(0.0, abs=1e-5)
+        assert float(own.var(correction=0)) == pytest.approx(1.0, abs=1e-3)
+        assert float(own.mean(1).std()) > 0.1
+        again = (own - own.mean(1, keepdim=True)) / own.std(1, keepdim=True, correction=0)
+        torch.testing.assert_close(again, other[:, :count], atol=1e-2, rtol=0)
+
+
 @pytest.mark.parametrize("end", ["begin", "end"])
 def test_pre_emphasis_makes_no_click_at_an_end(end: str) -> None:
     """A recording with a constant in it is loudest in its middle, not where it begins or its padding follows."""
     frontend = LogMel(16000).eval()
     frontend.mels.fill_(0.0)
     frontend.mels[:, 0] = 1.0  # the whole energy of a frame
-    frontend.floor = 1e9  # leaves only differences of logarithms
+    frontend.norm.floor = 1e9  # leaves only differences of logarithms
     t = torch.arange(16000) / 16000
     waveform = torch.zeros(1, 17000)
     waveform[:, :16000] = 0.01 * torch.sin(2 * math.pi * 1000 * t) + 0.5
