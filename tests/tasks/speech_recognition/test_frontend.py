@@ -84,7 +84,9 @@ def test_an_items_features_do_not_depend_on_its_batch(build: type[Frontend]) -> 
             waveform[number : number + 1, :length], lengths[number : number + 1]
         )
         assert count == frames[number] == (length if build is Waveform else length // 160 + 1)
-        torch.testing.assert_close(together[number, :, :count], alone[0], atol=1e-5, rtol=0)
+        # A norm by band makes 0 of a single frame; one over all bands keeps the rounding of its logarithms.
+        tolerance = 1e-4 if build is over_all_bands else 1e-5
+        torch.testing.assert_close(together[number, :, :count], alone[0], atol=tolerance, rtol=0)
         assert alone.shape[2] == count
         assert not together[number, :, count:].any()
 
