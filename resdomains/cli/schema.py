@@ -165,8 +165,11 @@ def _short_names(accepted: list[type]) -> dict[str, list[str]]:
     """Import paths by short name: loaded public subclasses, and what `resdomains.core` offers."""
     found: dict[str, set[str]] = {}
     for base in accepted:
-        # A base with subclasses is a contract; naming it would build nothing that works.
-        children: list[type] = [c for c in _subclasses(base) if c is not base] or [base]
+        children: list[type] = [c for c in _subclasses(base) if c is not base]
+        # A base with subclasses beside it is a contract; naming it would build nothing that works.
+        package = base.__module__.partition(".")[0]
+        if not any(child.__module__.partition(".")[0] == package for child in children):
+            children.append(base)
         for child in children:
             if (
                 not inspect.isabstract(child)
