@@ -68,7 +68,8 @@ class FeatureNorm(ABC):
         number = frames[:, None, None]
         for axis in self.axes[1:]:
             number = number * x.shape[axis]
-        # In float64: how a sum is rounded depends on the padding, and a band that hardly varies shows it 300 times larger.
+        # In float64: how a sum is rounded depends on the padding, and a band that hardly varies shows it 300 times
+        # larger.
         total = x.masked_fill(~inside, 0.0).sum(self.axes, keepdim=True, dtype=torch.float64)
         centred = (x - total / number).masked_fill(~inside, 0.0)
         variance = centred.square().sum(self.axes, keepdim=True) / number
