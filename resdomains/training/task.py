@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from resdomains.core import Head
     from resdomains.interop import Weights
+    from resdomains.training.data import DataModule
 
 FORMAT = 1
 
@@ -186,13 +187,17 @@ class Task(LightningModule, ABC):
         """
         return []
 
+    @property
+    def data(self) -> "DataModule | None":
+        """The run's data module; None outside a run."""
+        try:
+            return cast("DataModule | None", getattr(self.trainer, "datamodule", None))
+        except RuntimeError:  # how Lightning says that there is no trainer
+            return None
+
     def describe(self, split: Split, index: int) -> dict[str, Any]:
         """Return what the data say of a sample, for tables and figures; nothing outside a run."""
-        try:
-            data = getattr(self.trainer, "datamodule", None)
-        except RuntimeError:  # how Lightning says that there is no trainer
-            data = None
-        return {} if data is None else cast(dict[str, Any], data.describe(split, index))
+        return {} if self.data is None else self.data.describe(split, index)
 
     def metrics_of(self, split: Split) -> dict[str, Metric]:
         """Return the metrics of an evaluated split."""

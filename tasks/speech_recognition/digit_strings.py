@@ -16,11 +16,10 @@ from resdomains.training.schema import Split
 from .audio import resampled
 from .augment import Augment
 from .data import SpeechData
+from .digits import WORDS
 from .espeak import RATE, Phrase, speak, variants, version, voices
 from .tokens import Tokens
 from .utterances import Audio, Corpus, Utterance
-
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # `en-Shaw` sounds like `en`, and `en-US-nyc` hardly differs from `en-US`.
 ACCENTS = (

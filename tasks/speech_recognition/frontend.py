@@ -49,13 +49,22 @@ class Frontend(nn.Module, ABC):
 
 
 class FeatureNorm(ABC):
-    """The contract: gives features mean 0 and variance 1 over each item's own frames."""
+    """The contract: gives features mean 0 and variance 1 over each item's own frames.
 
-    floor = 1e-5
-    axes: tuple[int, ...]
+    Args:
+        floor: What is added to the variance.
+    """
+
+    def __init__(self, floor: float = 1e-5) -> None:
+        self.floor = floor
+
+    @property
+    @abstractmethod
+    def axes(self) -> tuple[int, ...]:
+        """Of (B, T, M) those over which mean and variance are taken; 1 is the first."""
 
     def __call__(self, x: Tensor, frames: Tensor, inside: Tensor) -> Tensor:
-        """Compute `(x - mean) / sqrt(variance + 1e-5)`.
+        """Compute `(x - mean) / sqrt(variance + floor)`.
 
         Args:
             x: (B, T, M) features.
@@ -203,18 +212,17 @@ class Waveform(Frontend):
 
     channels = 1
     hop = 1
-    floor = 1e-7
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
+        self.norm = BandNorm(floor=1e-7)
 
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, 1, L)."""
-        number = lengths.clamp_min(1)[:, None]
-        centred = waveform - waveform.sum(1, keepdim=True) / number
-        centred = centred.masked_fill(~_inside(lengths, waveform.shape[1]), 0.0)
-        variance = centred.square().sum(1, keepdim=True) / number
-        return (centred * torch.rsqrt(variance + self.floor))[:, None], lengths
+        inside = _inside(lengths, waveform.shape[1])[:, :, None]
+        return self.norm(waveform[:, :, None], lengths.clamp_min(1), inside).transpose(
+            1, 2
+        ), lengths
 
 
 def _inside(lengths: Tensor, size: int) -> Tensor:

@@ -14,12 +14,12 @@ from resdomains.training.schema import Split
 from .audio import Joined, find_audio, undecodable
 from .augment import Augment
 from .data import SpeechData
+from .digits import WORDS
 from .listing import Listing
 from .tokens import Tokens
 from .utterances import Corpus, Utterance
 
 _NAME = re.compile(r"([0-9])_(.+)_([0-9]{1,6})")
-_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TESTED = 5  # of each speaker and digit, by FSDD's README
 
 
@@ -252,7 +252,7 @@ def _takes(root: str, division: _Division) -> Listing:
         digit, speaker, take = name.groups()
         speakers.add(speaker)
         split = division.split(speaker, int(take))
-        listing.add(split, file, _WORDS[int(digit)], speaker=speaker)
+        listing.add(split, file, WORDS[int(digit)], speaker=speaker)
     held_out = division.held_out_speaker
     if held_out is not None and (held_out not in speakers or len(speakers) < 2):
         raise ValueError(

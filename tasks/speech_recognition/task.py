@@ -219,10 +219,7 @@ class SpeechRecognition(Task):
 
     def _sound(self, split: Split, index: int) -> Tensor | None:
         """Return an utterance's sound; None outside a run."""
-        try:
-            data = getattr(self.trainer, "datamodule", None)
-        except RuntimeError:  # how Lightning says that there is no trainer
-            data = None
+        data = self.data
         return data.sound(split, index) if isinstance(data, SpeechData) else None
 
     def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":

@@ -35,7 +35,7 @@ class Windows:
         overlap: How much of it the next one repeats, in seconds.
 
     Raises:
-        ValueError: If a window is shorter than a second, or the overlap not shorter than half of it.
+        ValueError: If a window is shorter than a second, or the overlap longer than half of it.
     """
 
     def __init__(self, seconds: float = 30.0, overlap: float = 4.0) -> None:
@@ -60,7 +60,7 @@ class Windows:
             hop: Samples from one frame of the network to the next; windows begin at frames.
         """
         whole = max(int(self.seconds * rate) // hop, 2)
-        edge = max(int(self.overlap * rate) // hop // 2, 0)
+        edge = int(self.overlap * rate) // hop // 2
         step = max(whole - 2 * edge, 1)
         frame = 0
         while True:

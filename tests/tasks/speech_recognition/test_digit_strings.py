@@ -20,11 +20,11 @@ from resdomains_tasks.speech_recognition.digit_strings import (
     ACCENTS,
     MOST_DIGITS,
     VARIANTS,
-    WORDS,
     AudioArray,
     DigitStrings,
     plan,
 )
+from resdomains_tasks.speech_recognition.digits import WORDS
 from resdomains_tasks.speech_recognition.utterances import Corpus
 
 needs_voices = pytest.mark.skipif(

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from resdomains_tasks.speech_recognition import espeak
-from resdomains_tasks.speech_recognition.digit_strings import ACCENTS, VARIANTS, WORDS
+from resdomains_tasks.speech_recognition.digit_strings import ACCENTS, VARIANTS
+from resdomains_tasks.speech_recognition.digits import WORDS
 from resdomains_tasks.speech_recognition.espeak import (
     RATE,
     Phrase,

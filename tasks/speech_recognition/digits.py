@@ -1,0 +1,3 @@
+"""The words of digits."""
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
