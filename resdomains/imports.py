@@ -10,7 +10,7 @@ from resdomains.plugins import importable_packages
 def allow_plugins_only(extra: Iterable[str] = ()) -> None:
     """Refuse class paths outside known packages, before anything of them is imported.
 
-    Allowed are torch, Lightning, torchmetrics, resdomains, the packages of installed plugins and
+    Allowed are torch, torchvision, Lightning, torchmetrics, resdomains, the packages of installed plugins and
     those in `extra`. Call this before anything is parsed.
 
     Args:

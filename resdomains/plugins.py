@@ -18,7 +18,14 @@ from typing import Any
 GROUP = "resdomains.tasks"
 SHIPPED_CONFIGS = "resdomains_configs"
 # Packages whose classes a config may name beside those of plugins.
-IMPORTABLE = ("torch", "pytorch_lightning", "torchmetrics", "resdomains", "resdomains_tasks")
+IMPORTABLE = (
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "torchmetrics",
+    "resdomains",
+    "resdomains_tasks",
+)
 
 
 class PluginError(Exception):

@@ -25,6 +25,8 @@ LIGHT_LIBRARIES = {*sys.stdlib_module_names, "rich", "yaml"}
 LIGHT_MODULES = re.compile(
     r"resdomains\.(cli\.main|plugins)|resdomains_tasks\.\w+\.plugin|resdomains_configs(\..*)?"
 )
+# What tasks of a domain share and only they load: it may load what the domain's extra installs.
+OF_DOMAINS = {"resdomains.vision": "vision"}
 MAY_IMPORT_CLI = ("resdomains.cli", "resdomains.testing", "resdomains.__main__")
 
 
@@ -114,6 +116,10 @@ def verdict(importer: str, target: str) -> str | None:
         return None if allowed else "core imports torch and the standard library alone"
     if within(importer, "resdomains") and within(target, *INSTALLED_NAMES.values()):
         return "resdomains knows no task and no config"
+    if within(target, *OF_DOMAINS) and not within(
+        importer, *OF_DOMAINS, "resdomains_tasks", "tests"
+    ):
+        return "only tasks load what tasks of a domain share"
     if within(target, "resdomains.cli") and within(importer, "resdomains", "resdomains_tasks"):
         return (
             None if within(importer, *MAY_IMPORT_CLI) else "nothing below the launcher imports it"
@@ -170,8 +176,8 @@ def heavy_loads(modules: Mapping[str, Module]) -> list[str]:
 def undeclared(modules: Mapping[str, Module], project: Mapping[str, object]) -> list[str]:
     """Imports of packages that an installation need not have.
 
-    What `resdomains` loads must come with the bare install, what a task loads with it or the task's
-    extra; an import in a function may be of anything that pyproject.toml names.
+    What `resdomains` loads must come with the bare install, what a task loads with it or an extra, what tasks
+    of a domain share with the domain's extra; an import in a function may be of anything that pyproject.toml names.
     """
     match project:
         case {"dependencies": list(required), "optional-dependencies": dict(extras)}:
@@ -190,7 +196,9 @@ def undeclared(modules: Mapping[str, Module], project: Mapping[str, object]) -> 
             package = top(found.target)
             if package in sys.stdlib_module_names or package in {top(name) for name in modules}:
                 continue
-            ours = bare if top(module.name) == "resdomains" else for_tasks
+            shared = [extras[e] for name, e in OF_DOMAINS.items() if within(module.name, name)]
+            framework = bare.union(*map(names_of, shared))
+            ours = framework if top(module.name) == "resdomains" else for_tasks
             declared = ours if found.on_load else anything
             names = {canonicalize_name(name) for name in distributions.get(package, [package])}
             if not names & declared:
@@ -243,6 +251,8 @@ def test_every_imported_package_is_declared(project: dict[str, Module]) -> None:
         ("resdomains/x.py", "if TYPE_CHECKING:\n    import resdomains_tasks", "knows no task"),
         ("resdomains/x.py", "importlib.import_module('resdomains_tasks.rl')", "knows no task"),
         ("resdomains/training/a.py", "from resdomains import cli", "nothing below the launcher"),
+        ("resdomains/training/a.py", "from resdomains.vision import resize", "only tasks load"),
+        ("tasks/a/x.py", "from resdomains.vision import resize", None),
         ("resdomains/testing.py", "from resdomains import cli", None),
         ("tasks/a/x.py", "from resdomains_tasks.b import B", "no task imports another"),
         ("tasks/a/x.py", "from ..b import B", "no task imports another"),

@@ -14,9 +14,10 @@ from resdomains.training import DataModule
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
+from resdomains.vision import normalise
 
 from .augment import Augment, check_augment
-from .spec import ImageSpec, normalise
+from .spec import ImageSpec
 
 
 class ImageData(DataModule, ABC):

@@ -23,14 +23,13 @@ from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fractions, held_out
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
+from resdomains.vision import IMAGENET_MEAN, IMAGENET_STD, find_pictures, read_picture, resize
 
 from .augment import Augment
 from .data import ImageData
-from .pictures import find_pictures, fit, read_picture, resize
+from .fitting import fit
 from .spec import ImageSpec
 
-# Of ImageNet's training pictures, as torchvision and timm use them.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 _SPLITS = ("train", "val", "test")

@@ -25,10 +25,11 @@ from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.schema import Split
+from resdomains.vision import denormalise, find_pictures, normalise, read_picture
 
+from .fitting import fit
 from .metrics import Mistakes
-from .pictures import find_pictures, fit, read_picture
-from .spec import ImageSpec, denormalise, normalise
+from .spec import ImageSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,11 +1,8 @@
 """Small data and pictures that several tests use."""
 
-from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from resdomains.core import ResNet2d
@@ -71,17 +68,6 @@ def small_task(spec: ImageSpec | None = None, **options: object) -> ImageClassif
     torch.manual_seed(0)
     backbone = ResNet2d(layers=[1], channels=[8], in_channels=spec.channels)
     return ImageClassification(backbone=backbone, spec=spec.plain(), **options)  # type: ignore[arg-type]
-
-
-def save_noise(
-    path: Path, height: int = 12, width: int = 10, mode: str = "RGB", seed: int = 0
-) -> Path:
-    """Write a picture of noise in the format of its suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
-    values = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(values).convert(mode).save(path)
-    return path
 
 
 D = TypeVar("D", bound=DataModule)

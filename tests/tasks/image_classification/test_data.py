@@ -3,6 +3,7 @@ import torch
 
 from resdomains.training import BadSample
 from resdomains.training.randomness import uniforms
+from resdomains.vision import denormalise, normalise
 from resdomains_tasks.image_classification import (
     Augment,
     CutMix,
@@ -13,7 +14,6 @@ from resdomains_tasks.image_classification import (
     TrivialAugment,
 )
 from resdomains_tasks.image_classification.data import check_labels, measure
-from resdomains_tasks.image_classification.spec import denormalise, normalise
 
 from .support import Squares, fetch, memory, ready, squares
 

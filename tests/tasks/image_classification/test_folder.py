@@ -9,10 +9,12 @@ import torch
 from pytorch_lightning import Trainer
 
 from resdomains.training import BadSample
+from resdomains.vision import read_picture
 from resdomains_tasks.image_classification import ImageFolder, RandomFlip, RandomResizedCrop
-from resdomains_tasks.image_classification.pictures import fit, read_picture
+from resdomains_tasks.image_classification.fitting import fit
+from tests.resdomains.vision.support import save_noise
 
-from .support import fetch, ready, save_noise, small_task
+from .support import fetch, ready, small_task
 
 
 @pytest.fixture(autouse=True)

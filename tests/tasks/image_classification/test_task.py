@@ -17,8 +17,9 @@ from resdomains_tasks.image_classification import (
     ImageClassification,
     ImageSpec,
 )
+from tests.resdomains.vision.support import save_noise
 
-from .support import Squares, ready, save_noise, small_spec, small_task, squares
+from .support import Squares, ready, small_spec, small_task, squares
 
 LABELLED = small_spec(multilabel=True, prevalence=[0.2, 0.4, 0.6])
 

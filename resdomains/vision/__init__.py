@@ -1,0 +1,23 @@
+"""What all tasks that see pictures share: reading files, resizing, normalisation."""
+
+from resdomains.vision.pictures import MAX_PIXELS, SUFFIXES, find_pictures, read_picture, resize
+from resdomains.vision.spec import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PictureSpec,
+    denormalise,
+    normalise,
+)
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "PictureSpec",
+    "denormalise",
+    "find_pictures",
+    "normalise",
+    "read_picture",
+    "resize",
+]

@@ -1,0 +1,1 @@
+"""Object detection: boxes around the objects of a picture, with their classes."""
