@@ -1,6 +1,6 @@
 """Lesions: what a network scores without some of its branches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,13 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from rich.progress import track
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from resdomains.probes.batches import batches, validation_batches
 from resdomains.probes.blocks import Block, eager, mode, randomness_kept
 from resdomains.probes.probe import Probe
 from resdomains.training import Task, schema
+from resdomains.training.task import computed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,13 +113,9 @@ class _Score:
     def compute(self, trainer: Trainer, task: Task) -> float:
         """Return the score over all samples and processes."""
         totals = cast(Tensor, trainer.strategy.reduce(self._totals, reduce_op="sum"))
-        results = {name: metric.compute() for name, metric in _items(self.metrics)}
+        results = computed(cast(Mapping[str, Metric], dict(self.metrics.items())))
         results[schema.LOSS] = (totals[0] / totals[1]).float()
         return float(task.score(results))
-
-
-def _items(metrics: nn.ModuleDict) -> list[tuple[str, Any]]:
-    return list(metrics.items())
 
 
 class Lesion(Probe):

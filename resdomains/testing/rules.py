@@ -41,6 +41,7 @@ from resdomains.training import (
     TrainingDiverged,
     schema,
 )
+from resdomains.training.task import computed
 
 
 class Broken(Exception):
@@ -196,7 +197,7 @@ def logs_the_schema(bench: Bench) -> None:
     }
     scalars = [n for n, value in task.results["val"].items() if value.ndim == 0]
     own = [n for n in scalars if n not in (schema.LOSS, schema.SCORE, schema.SKILL)]
-    absent = [n for n in task.build_metrics() if n not in task.results["val"]]
+    absent = [n for n in task.build_metrics() if n not in task.metrics_of("val")]
     if absent:
         raise Broken(f"the metrics {', '.join(absent)} are not computed")
     expected = {
@@ -463,7 +464,7 @@ def survives_a_last_batch_of_one(bench: Bench) -> None:
         task.eval()
         with torch.inference_mode():
             results = [task.step(batch, "val") for batch in batches_of(data, "val", parts)]
-        metrics = {name: metric.compute() for name, metric in task.metrics_of("val").items()}
+        metrics = computed(task.metrics_of("val"))
         for metric in task.metrics_of("val").values():
             metric.reset()
         loss = sum((r.loss.double() * r.items for r in results), start=torch.zeros(())) / total

@@ -107,6 +107,14 @@ def learning_curves(metrics: Path) -> "Figure | None":
     return figure
 
 
+def plot_over_samples(loggers: Iterable[Logger], names: Iterable[str]) -> None:
+    """Let W&B draw values over the training samples seen; may be said again, and before a name's first value."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            for name in names:
+                logger.experiment.define_metric(name, step_metric=schema.SAMPLES)
+
+
 def log_figure(loggers: Iterable[Logger], figure: "Figure", path: Path) -> None:
     """Save a figure as PNG and send it to W&B as `media/<name>`."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from torchmetrics import Metric
 
 from resdomains.training import schema
 from resdomains.training.batches import Batches
+from resdomains.training.figures import plot_over_samples
 from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.randomness import keys
 from resdomains.training.schema import Split
@@ -48,6 +49,26 @@ class StepResult:
 
     loss: Tensor
     items: int
+
+
+def computed(metrics: Mapping[str, Metric]) -> dict[str, Tensor]:
+    """Compute metrics, and return their results by name: a metric gives one of its name, or a mapping of several.
+
+    Raises:
+        ValueError: If a name is given twice, or is one that the base gives.
+    """
+    results: dict[str, Tensor] = {}
+    origin = dict.fromkeys((schema.LOSS, schema.SCORE, schema.SKILL), "every task")
+    for name, metric in metrics.items():
+        found = metric.compute()
+        for key, value in (found if isinstance(found, Mapping) else {name: found}).items():
+            if key in origin:
+                raise ValueError(
+                    f"the metric {name!r} gives a result {key!r}, which {origin[key]} gives too; rename one of them"
+                )
+            origin[key] = f"the metric {name!r}"
+            results[key] = value
+    return results
 
 
 class Task(LightningModule, ABC):
@@ -127,7 +148,12 @@ class Task(LightningModule, ABC):
 
     @abstractmethod
     def build_metrics(self) -> dict[str, Metric]:
-        """Return new metrics, by name; those that compute one number are logged as `<split>/<name>`."""
+        """Return new metrics, by name.
+
+        What a metric computes is a tensor, the result of its name, or a mapping of tensors, which are results under
+        their own names. Results that are one number are logged as `<split>/<name>`. No two metrics may give a result
+        of one name, nor any `loss`, `score` or `skill`, which the base gives.
+        """
 
     @abstractmethod
     def step(self, batch: Any, split: Split) -> StepResult:
@@ -362,9 +388,9 @@ class Task(LightningModule, ABC):
         nothing = torch.zeros(3, dtype=torch.float64, device=self.device)
         totals = self._totals.pop(split, nothing)
         totals = cast(Tensor, self.trainer.strategy.reduce(totals, reduce_op="sum"))
-        results = {}
-        for name, metric in self.metrics_of(split).items():
-            results[name] = metric.compute()
+        metrics = self.metrics_of(split)
+        results = computed(metrics)
+        for metric in metrics.values():
             metric.reset()
         if totals[2] == 0:
             return
@@ -375,6 +401,7 @@ class Task(LightningModule, ABC):
         results[schema.SKILL] = torch.tensor(schema.skill(score, self.chance(self.spec)))
         self.results[split] = results
         scalars = {schema.key(split, n): v.float() for n, v in results.items() if v.ndim == 0}
+        plot_over_samples(self.loggers, scalars)
         # The values are equal in all processes; this makes them known to callbacks that monitor one.
         self.log_dict(scalars, logger=False)
         self.write({name: float(value) for name, value in scalars.items()})

@@ -13,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric, SumMetric
 
 from resdomains.training import (
     BadCheckpoint,
@@ -30,6 +31,7 @@ from resdomains.training import (
 )
 from resdomains.training.batches import Batches, LengthBatches
 from resdomains.training.schema import Split
+from resdomains.training.task import computed
 from tests.resdomains.training.toy import Clouds, Linear, Side
 
 
@@ -40,14 +42,15 @@ def fit(
     mode: Any = "disabled",
     resume: Path | None = None,
     optimizer: Any = torch.optim.SGD,
+    task: type[Side] = Side,
     **trainer: Any,
 ) -> tuple[Side, Run]:
     pl.seed_everything(0, verbose=False)
-    task = Side(
+    built = task(
         backbone=Linear(), spec=data.spec, optimization=Optimization(lr=0.1, optimizer=optimizer)
     )
     run = Run.create(RunOptions(root, wandb=WandbOptions(mode=mode)), "side", "clouds")
-    loggers = run.loggers(run_facts(task, run, "Clouds", 0, 1), list(task.build_metrics()))
+    loggers = run.loggers(run_facts(built, run, "Clouds", 0, 1), list(built.build_metrics()))
     callbacks = [c for c in run.callbacks(data.has("val")) if type(c).__name__ != "RunProgress"]
     options: dict[str, Any] = {"log_every_n_steps": 2, "enable_progress_bar": False, **trainer}
     pl.Trainer(
@@ -58,8 +61,8 @@ def fit(
         enable_model_summary=False,
         accelerator="cpu",
         **options,
-    ).fit(task, data, ckpt_path=resume, weights_only=True)
-    return task, run
+    ).fit(built, data, ckpt_path=resume, weights_only=True)
+    return built, run
 
 
 def rows(run: Run) -> list[dict[str, float]]:
@@ -341,24 +344,32 @@ def test_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
     assert all(folder.is_dir() for folder in folders)
 
 
+def records_of(run: Run) -> list[dict[str, Any]]:
+    """What W&B kept of an offline run."""
+    (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
+    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def defined(run: Run) -> dict[str, str]:
+    """What W&B draws each value over."""
+    return {
+        record["metric"]["name"]: record["metric"].get("step_metric")
+        or record["metric"].get("stepMetric")
+        for record in (r.get("record", r) for r in records_of(run))
+        if "metric" in record
+    }
+
+
 def test_offline_run_holds_the_schema_by_exact_names(tmp_path: Path) -> None:
     import wandb
 
     _, run = fit(tmp_path, Clouds(), mode="offline")
     wandb.finish()
-    (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
-    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
-    output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
-    records = [json.loads(line) for line in output.splitlines()]
-    text = json.dumps(records)
-    defined = {
-        record["metric"]["name"]: record["metric"].get("step_metric")
-        or record["metric"].get("stepMetric")
-        for record in (r.get("record", r) for r in records)
-        if "metric" in record
-    }
-    assert defined[schema.VAL_SCORE] == schema.SAMPLES
-    assert not any("*" in name for name in defined)
+    text = json.dumps(records_of(run))
+    assert defined(run)[schema.VAL_SCORE] == schema.SAMPLES
+    assert not any("*" in name for name in defined(run))
     for name in (
         schema.TRAIN_LOSS,
         schema.VAL_SKILL,
@@ -417,3 +428,67 @@ def test_samples_count_alike_whatever_batch_and_step_they_are_in(
         loss = nn.functional.cross_entropy(logits, targets, reduction="sum") / per_step
         (expected,) = torch.autograd.grad(loss, layer.weight)
         torch.testing.assert_close(gradient, expected)
+
+
+class Shares(Metric):
+    """How many points each class has, and of all points the share on the right: several results of one metric."""
+
+    counts: Tensor
+
+    def __init__(self, right: str = "right") -> None:
+        super().__init__()
+        self.right = right
+        self.add_state("counts", torch.zeros(2), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        self.counts += targets.bincount(minlength=2)
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"counts": self.counts, self.right: self.counts[1] / self.counts.sum()}
+
+
+class Counting(Side):
+    def build_metrics(self) -> dict[str, Metric]:
+        return {**super().build_metrics(), "shares": Shares()}
+
+    def step(self, batch: Any, split: Split) -> StepResult:
+        if split != "train":
+            self.metrics_of(split)["shares"].update(batch[1], batch[1])
+        return super().step(batch, split)
+
+
+def test_a_metric_may_give_several_results(tmp_path: Path) -> None:
+    import wandb
+
+    task, run = fit(tmp_path, Clouds(), mode="offline", task=Counting)
+    wandb.finish()
+    assert set(task.results["val"]) == {"top1", "counts", "right", "loss", "score", "skill"}
+    assert task.results["val"]["counts"].tolist() == [7, 6]
+    assert [r["val/right"] for r in rows(run) if "val/right" in r][-1] == pytest.approx(6 / 13)
+        [6 / 13] * 2
+    )
+    assert not {"val/shares", "val/counts"} & {name for row in rows(run) for name in row}
+    assert defined(run)["val/right"] == schema.SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (
+            {"right": Shares("all"), "shares": Shares()},
+            "the metric 'shares' gives a result 'counts', which the metric 'right' gives too; rename",
+        ),
+        ({"skill": Shares("score")}, "'skill' gives a result 'score', which every task gives too"),
+        (
+            {"loss": SumMetric()},
+            "the metric 'loss' gives a result 'loss', which every task gives too",
+        ),
+    ],
+)
+def test_results_of_one_name_are_refused(metrics: dict[str, Metric], message: str) -> None:
+    for metric in metrics.values():
+        metric.update(torch.ones(2)) if isinstance(metric, SumMetric) else metric.update(
+            torch.ones(2), torch.tensor([0, 1])
+        )
+    with pytest.raises(ValueError, match=message):
+        computed(metrics)
