@@ -465,8 +465,6 @@ def test_a_metric_may_give_several_results(tmp_path: Path) -> None:
     assert set(task.results["val"]) == {"top1", "counts", "right", "loss", "score", "skill"}
     assert task.results["val"]["counts"].tolist() == [7, 6]
     assert [r["val/right"] for r in rows(run) if "val/right" in r][-1] == pytest.approx(6 / 13)
-        [6 / 13] * 2
-    )
     assert not {"val/shares", "val/counts"} & {name for row in rows(run) for name in row}
     assert defined(run)["val/right"] == schema.SAMPLES
 
