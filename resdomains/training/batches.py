@@ -125,16 +125,91 @@ class ShardedBatches(Batches):
             )
         return torch.randperm(self.length, generator=generator)
 
+    def _in_order(self) -> Tensor:
+        return torch.arange(self.length)
+
     def batches(self, epoch: int) -> Iterator[list[int]]:
         """Yield this process's slices of the epoch's global batches, or its share of an evaluated split."""
         share = self.batch_size // self.world
         if self.shuffle:
             order, step, offset = self._shuffled(epoch), self.batch_size, self.rank * share
         else:
-            order, step, offset = torch.arange(self.rank, self.length, self.world), share, 0
+            order, step, offset = self._in_order()[self.rank :: self.world], share, 0
         for batch in range(len(self)):
             begin = batch * step + offset
             yield order[begin : begin + share].tolist()
+
+
+class SimilarBatches(ShardedBatches):
+    """Batches of equal size whose samples are alike, such as pictures of one aspect ratio, which share a batch's shape.
+
+    In training, each epoch shuffles by (seed, epoch), leaves out what does not fill a batch, and orders the others by
+    group, so that at most one batch begins in a group and ends in the next; batches come in shuffled order. In
+    evaluation, samples are ordered by group, and each is seen once.
+
+    Args:
+        groups: (N,) whole numbers; neighbours are more alike than others.
+        batch_size: Samples of a global batch.
+        rank: This process, from 0.
+        world: Number of processes.
+        shuffle: Whether this is training.
+        seed: The run's seed.
+        multiple: Batches of an epoch are rounded down to a multiple of this (gradient accumulation), if any are left.
+
+    Raises:
+        ValueError: If the batch size is not a multiple of the number of processes, or exceeds the split in training.
+    """
+
+    def __init__(
+        self,
+        groups: Tensor,
+        batch_size: int,
+        rank: int,
+        world: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        multiple: int = 1,
+    ) -> None:
+        super().__init__(
+            len(groups), batch_size, rank, world, shuffle=shuffle, seed=seed, multiple=multiple
+        )
+        self.groups = groups
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        kept = super()._shuffled(epoch)[: len(self) * self.batch_size]
+        alike = kept[self.groups[kept].argsort(stable=True)].view(-1, self.batch_size)
+        order = torch.randperm(len(alike), generator=_generator(self.seed, epoch, stream=1))
+        return alike[order].view(-1)
+
+    def _in_order(self) -> Tensor:
+        return self.groups.argsort(stable=True)
+
+
+class Stamped(Batches):
+    """Batches of `epoch * length + index`: loader processes that live through several epochs learn the epoch so.
+
+    Args:
+        inner: The batches of indices.
+        length: Samples in the split.
+    """
+
+    def __init__(self, inner: Batches, length: int) -> None:
+        super().__init__()
+        self.inner, self.length = inner, length
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    @property
+    def mean_items(self) -> float:
+        """The mean number of samples of a batch."""
+        return self.inner.mean_items
+
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Yield all batches of an epoch."""
+        for batch in self.inner.batches(epoch):
+            yield [epoch * self.length + index for index in batch]
 
 
 def _generator(seed: int, epoch: int, stream: int = 0) -> torch.Generator:

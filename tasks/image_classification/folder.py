@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from resdomains.training import BadSample
-from resdomains.training.batches import Batches
+from resdomains.training.batches import Batches, Stamped
 from resdomains.training.file_checks import unreadable
 from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fractions, held_out
@@ -162,32 +162,6 @@ class _Files(Dataset[Any]):
             "target": self.targets[index],
             "index": index,
         }
-
-
-class _Stamped(Batches):
-    """Batches of `epoch * length + index`.
-
-    Args:
-        inner: The batches of indices.
-        length: Samples in the split.
-    """
-
-    def __init__(self, inner: Batches, length: int) -> None:
-        super().__init__()
-        self.inner, self.length = inner, length
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    @property
-    def mean_items(self) -> float:
-        """The mean number of samples of a batch."""
-        return self.inner.mean_items
-
-    def batches(self, epoch: int) -> Iterator[list[int]]:
-        """Yield all batches of an epoch."""
-        for batch in self.inner.batches(epoch):
-            yield [epoch * self.length + index for index in batch]
 
 
 class ImageFolder(ImageData):
@@ -345,7 +319,7 @@ class ImageFolder(ImageData):
     def batch_sampler(self, split: Split, rank: int, world: int) -> Batches:
         """Return this process's batches; in training every number also holds the epoch."""
         batches = super().batch_sampler(split, rank, world)
-        return _Stamped(batches, len(self._splits["train"])) if split == "train" else batches
+        return Stamped(batches, len(self._splits["train"])) if split == "train" else batches
 
     def first_draws(self) -> int:
         """Return the random numbers that the cut took."""

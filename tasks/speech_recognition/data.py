@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from resdomains.training import BadSample, DataModule
 from resdomains.training.batches import LengthBatches
 from resdomains.training.randomness import draws, keys
+from resdomains.training.room import Room
 from resdomains.training.schema import Split
 
 from .audio import resampled, resampled_length, undecodable
@@ -23,23 +24,6 @@ from .utterances import Corpus, Utterance
 _TICK = 100  # a second: batches are planned in hundredths, not in samples
 _NAMED = 5
 _SKIP = "(--data.bad_samples skip leaves such samples out)"
-
-
-class Room:
-    """How much decoded sound may still be kept in memory; all splits of a process share it.
-
-    Args:
-        size: In bytes.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-    def take(self, size: int) -> bool:
-        """Take room for `size` bytes if there is as much."""
-        fits = size <= self.left
-        self.left -= size * fits
-        return fits
 
 
 class Recordings(Dataset[dict[str, Any]]):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from resdomains.training.batches import LengthBatches
+from resdomains.training.batches import LengthBatches, SimilarBatches, Stamped
 
 
 def lengths(count: int = 1003, seed: int = 0) -> Tensor:
@@ -128,3 +128,53 @@ def test_fewer_samples_than_processes_cannot_train() -> None:
 def test_equal_lengths_make_equal_batches() -> None:
     batches = list(LengthBatches(torch.full((96,), 50), 16, 0, 1, shuffle=True, seed=0))
     assert [len(batch) for batch in batches] == [16] * 6
+
+
+SHAPES = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 0, 1, 2, 2, 1, 0, 1, 2, 1, 0, 2, 1, 0, 0, 1])
+
+
+def similar(world: int = 1, rank: int = 0, shuffle: bool = True) -> SimilarBatches:
+    return SimilarBatches(SHAPES, 4, rank, world, shuffle=shuffle, seed=3)
+
+
+def test_few_batches_hold_samples_that_differ() -> None:
+    for epoch in range(5):
+        found = list(similar().batches(epoch))
+        assert len(found) == 5
+        assert len({i for batch in found for i in batch}) == 20
+        assert sum(len(SHAPES[batch].unique()) > 1 for batch in found) <= 2
+
+
+def test_batches_of_similar_samples_come_in_another_order_each_epoch() -> None:
+    orders = [[int(SHAPES[batch[0]]) for batch in similar().batches(e)] for e in range(5)]
+    assert any(order != sorted(order) for order in orders)
+    assert len({tuple(map(tuple, similar().batches(e))) for e in range(5)}) == 5
+    assert list(similar().batches(2)) == list(similar().batches(2))
+
+
+def test_every_sample_is_left_out_of_some_epoch() -> None:
+    seen = [{i for batch in similar().batches(e) for i in batch} for e in range(200)]
+    assert all(any(i not in epoch for epoch in seen) for i in range(len(SHAPES)))
+
+
+def test_processes_share_each_batch_of_similar_samples() -> None:
+    one = list(similar().batches(1))
+    two = [list(similar(2, rank).batches(1)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*two, strict=True)] == one
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_evaluation_sees_similar_samples_together_and_each_once(world: int) -> None:
+    found = [
+        batch for rank in range(world) for batch in similar(world, rank, shuffle=False).batches(0)
+    ]
+    assert sorted(i for batch in found for i in batch) == list(range(len(SHAPES)))
+    assert sum(len(SHAPES[batch].unique()) > 1 for batch in found) <= 2 * world
+
+
+def test_a_stamp_says_the_epoch() -> None:
+    inner = similar()
+    stamped = Stamped(inner, len(SHAPES))
+    assert len(stamped) == len(inner)
+    assert [[i % 23 for i in batch] for batch in stamped.batches(7)] == list(inner.batches(7))
+    assert {i // 23 for batch in stamped.batches(7) for i in batch} == {7}

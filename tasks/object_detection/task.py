@@ -1,0 +1,383 @@
+"""Object detection: a residual network, a pyramid of its maps, and boxes read off at every position."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from resdomains.core import Features
+from resdomains.interop import Weights
+from resdomains.training import BadSample, Optimization, StepResult, Task
+from resdomains.training.figures import Box, Boxed
+from resdomains.training.schema import Split
+from resdomains.vision import denormalise, find_pictures, read_picture, resize
+
+from .annotations import COLUMNS
+from .data import DetectionData, Pictures, padded, prepared
+from .fcos import DetectionHead, FCOSHead, Found
+from .metrics import build_metrics, tables
+from .spec import DetectionSpec
+from .tiles import cut, merge
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_EVALUATED = 0.05  # the score from which detections count in evaluation, as in Detectron2
+_SHOWN = 6  # validation pictures that are drawn
+_SAMPLES = 12  # training pictures that are drawn
+_TOGETHER = 8  # tiles that are computed at once
+_NAMES = {"val": "validation", "test": "test"}
+_CROWD = COLUMNS.index("crowd")
+
+
+class ObjectDetection(Task):
+    """Find the objects in a picture: a box, a class and a score each.
+
+    The score is COCO's average precision: the mean over classes, and over IoU 0.50, 0.55, ... 0.95, of the precision at
+    101 recalls. Guessing boxes has none.
+
+    The loss is that of the head, summed over the positions of all pictures and divided by the number of positions that
+    stand for an object, in all processes together.
+
+    Args:
+        backbone: A network over (B, C, H, W) that returns `Features`.
+        spec: What a detection data module says of its pictures.
+        head: What maps the backbone's features to boxes; called with their channels, their strides and the number of
+            classes.
+        threshold: The least score of what `predict` reports, in [0, 1].
+        tile: Pixels; larger pictures are predicted tile by tile, each of this height and width. 0: as a whole.
+        overlap: The share of a tile that the next one repeats, in [0, 1).
+        weights: Weights to begin with, of another library or an earlier run; where classes differ the head's are new.
+        optimization: Optimizer, rate and schedule.
+
+    Raises:
+        ValueError: If spec and backbone do not fit each other, or a number is out of range.
+    """
+
+    predict_options: ClassVar[Mapping[str, Any]] = {"threshold": float, "tile": int, "overlap": float}
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        spec: dict[str, Any],
+        head: Callable[[Sequence[int], Sequence[int], int], DetectionHead] = FCOSHead,
+        threshold: float = 0.3,
+        tile: int = 0,
+        overlap: float = 0.2,
+        weights: Weights | None = None,
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__(backbone=backbone, spec=spec, optimization=optimization)
+        self.detection_spec = DetectionSpec.of(spec)
+        channels = getattr(backbone, "in_channels", None)
+        if channels is not None and channels != self.detection_spec.channels:
+            raise ValueError(
+                f"backbone takes pictures of {channels} channels, the data have {self.detection_spec.channels}; "
+                f"set --model.backbone.in_channels {self.detection_spec.channels}, or --data.channels {channels}"
+            )
+        out_channels, strides = (
+            getattr(backbone, name, None) for name in ("out_channels", "stride")
+        )
+        if not out_channels or not strides:
+            raise TypeError(
+                f"backbone {type(backbone).__name__} states no out_channels and stride; "
+                "take a network over pictures of resdomains.core"
+            )
+        self.threshold, self.tile, self.overlap = threshold, tile, overlap
+        self.head = head(out_channels, strides, len(self.detection_spec.classes))
+        self.begin_with(weights, self.head, self.detection_spec)
+        self.to(memory_format=torch.channels_last)
+        self._kept: dict[int, Found] = {}
+        self.build_all_metrics()
+
+    @property
+    def threshold(self) -> float:
+        """The least score of what `predict` reports, in [0, 1]."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"threshold is a score and must lie in [0, 1], got {value}")
+        self._threshold = value
+
+    @property
+    def tile(self) -> int:
+        """Height and width of a tile, in pixels; 0 predicts every picture as a whole."""
+        return self._tile
+
+    @tile.setter
+    def tile(self, value: int) -> None:
+        if value < 0:
+            raise ValueError(f"tile must be at least 0 pixels, got {value}; 0 takes pictures whole")
+        self._tile = value
+
+    @property
+    def overlap(self) -> float:
+        """The share of a tile that the next one repeats."""
+        return self._overlap
+
+    @overlap.setter
+    def overlap(self, value: float) -> None:
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"overlap is a share of a tile and must lie in [0, 1), got {value}")
+        self._overlap = value
+
+    def forward(self, images: Tensor) -> Any:
+        """Return what the head says of every position of (B, C, H, W) normalised pictures."""
+        features: Features = self.backbone(images)
+        return self.head(features)
+
+    def build_metrics(self) -> dict[str, Metric]:
+        """Return COCO's metrics, and what is drawn of them."""
+        return build_metrics(len(self.detection_spec.classes))
+
+    def step(self, batch: Any, split: Split) -> StepResult:
+        """Compute the loss of a batch and measure what is found."""
+        dense = self(batch["image"])
+        boxes, labels, owner = batch["boxes"], batch["labels"], batch["owner"]
+        if "truth" in batch:
+            alone = batch["truth"][:, _CROWD] == 0
+            boxes, labels, owner = boxes[alone], labels[alone], owner[alone]
+        losses, positives = self.head.loss(dense, boxes, labels, owner)
+        if split == "train":
+            positives = _mean_over_processes(positives)
+        loss = torch.stack(list(losses.values())).sum() / positives.clamp(min=1)
+        if split != "train":
+            found = self._found(dense, batch["sizes"], batch["original"], _EVALUATED)
+            for metric in self.metrics_of(split).values():
+                metric.update(batch["index"], found, batch["truth"], batch["owner"])
+            for index, own in zip(batch["index"].tolist(), found, strict=True):
+                if len(self._kept) < _SHOWN:
+                    self._kept[index] = own
+        return StepResult(loss, len(batch["image"]))
+
+    def _found(self, dense: Any, sizes: Tensor, original: Tensor, threshold: float) -> list[Found]:
+        """Return what the network sees, in pixels of the pictures as they were read."""
+        found = self.head.detect(dense, sizes, threshold)
+        ratios = (original / sizes).flip(1).repeat(1, 2).float()
+        return [
+            own._replace(boxes=own.boxes * ratio) for own, ratio in zip(found, ratios, strict=True)
+        ]
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget which pictures were drawn."""
+        self._kept = {}
+
+    def on_test_epoch_start(self) -> None:
+        """Forget which pictures were drawn."""
+        self._kept = {}
+
+    def score(self, results: Mapping[str, Tensor]) -> Tensor:
+        """Return COCO's average precision; 0 where there is no object to find."""
+        return results["ap"].nan_to_num(0.0)
+
+    @staticmethod
+    def chance(spec: Mapping[str, Any]) -> float | None:
+        """Return 0: boxes at random places hit nothing."""
+        return 0.0
+
+    def examples(self, split: Split, results: Mapping[str, Tensor]) -> list[str]:
+        """Return the average precision of the classes."""
+        rows = tables(results, self.detection_spec.classes)["classes"]
+        return ["AP  " + "  ".join(f"{row['class']} {row['ap']:.3f}" for row in rows)]
+
+    def tables(
+        self, split: Split, results: Mapping[str, Tensor]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return what is known of each class."""
+        return tables(results, self.detection_spec.classes)
+
+    def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
+        """Return precision over recall, F1 over the threshold, and the confusion of classes."""
+        # Imported here: matplotlib takes half a second, for which only a figure should wait.
+        from . import figures
+
+        title = (
+            f"{_NAMES.get(split, split)}: AP {float(results['ap']):.3f}, "
+            f"AP50 {float(results['ap50']):.3f}, AP75 {float(results['ap75']):.3f}"
+        )
+        return figures.drawn(results, self.detection_spec.classes, title)
+
+    def snapshots(self, split: Split, results: Mapping[str, Tensor]) -> dict[str, list[Boxed]]:
+        """Return the first pictures of a split, with what there is and what was found, side by side."""
+        from .drawing import side_by_side
+
+        data, classes = self.data, self.detection_spec.classes
+        if not isinstance(data, DetectionData):
+            return {}
+        pictures = data.ready_dataset(split)
+        assert isinstance(pictures, Pictures)
+        shown = []
+        for index, own in self._kept.items():
+            pixels = pictures.original(index)
+            _, rows, _ = pictures.fitted(index)
+            truth = Found(
+                torch.from_numpy(rows[:, :4]).float(),
+                torch.ones(len(rows)),
+                torch.from_numpy(rows[:, 4]).long(),
+            )
+            sure = own.scores >= self.threshold
+            found = Found(*(part[sure].cpu() for part in own))
+            shown.append(
+                Boxed(
+                    drawn=side_by_side(pixels, truth, found, classes),
+                    pixels=pixels,
+                    layers={"truth": _layer(truth, False), "found": _layer(found, True)},
+                    classes=classes,
+                )
+            )
+        return {"pictures": shown}
+
+    def samples(self, batch: Any) -> Tensor:
+        """Return training pictures as the network gets them, with their boxes, (3, H, W) uint8."""
+        from .drawing import contact_sheet, draw
+
+        count = min(len(batch["image"]), _SAMPLES)
+        pictures = denormalise(batch["image"][:count], self.detection_spec).mul(255).round().byte()
+        drawn = []
+        for place, (picture, (height, width)) in enumerate(
+            zip(pictures.cpu(), batch["sizes"].tolist(), strict=False)
+        ):
+            own = (batch["owner"] == place).cpu()
+            boxes, labels = batch["boxes"].cpu()[own], batch["labels"].cpu()[own]
+            whole = picture[:, :height, :width]
+            drawn.append(draw(whole, boxes, labels, None, self.detection_spec.classes))
+        return contact_sheet(drawn)
+
+    def read(self, inputs: Sequence[str]) -> Iterator[dict[str, Any] | BadSample]:
+        """Yield the pictures in files and folders; a `BadSample` where one is broken.
+
+        An item is `{"tiles": [(C, h, w) uint8 at the network's size], "places": [(top, left, height, width) of each in
+        the picture, in pixels], "original": (height, width), "source": path}`; a picture that is not tiled is one tile.
+        """
+        for path in map(Path, inputs):
+            files = list(find_pictures(path)) if path.is_dir() else [str(path)]
+            if not files:
+                yield BadSample(str(path), "a folder without pictures")
+            for file in files:
+                try:
+                    picture = read_picture(file, self.detection_spec.channels)
+                except BadSample as error:
+                    yield error
+                else:
+                    yield self._item(picture, file)
+
+    def _item(self, picture: Tensor, source: str) -> dict[str, Any]:
+        height, width = picture.shape[-2:]
+        places = (
+            cut(height, width, self.tile, self.overlap) if self.tile else [(0, 0, height, width)]
+        )
+        fitting = self.detection_spec.fitting
+        tiles = [
+            resize(
+                picture[:, top : top + tall, left : left + wide],
+                *fitting.scaled(tall, wide),
+                "bilinear",
+            )
+            for top, left, tall, wide in places
+        ]
+        return {"tiles": tiles, "places": places, "original": (height, width), "source": source}
+
+    def size(self, item: Any) -> int:
+        """Return a picture's pixels at the network's size, over all its tiles."""
+        return sum(tile[0].numel() for tile in item["tiles"])
+
+    def collate(self, items: Sequence[Any]) -> dict[str, Any]:
+        """Make a batch of what `read` yields."""
+        return {name: [item[name] for item in items] for name in items[0]}
+
+    @torch.no_grad()
+    def predict(self, batch: Any) -> list[dict[str, Any]]:
+        """Return a record for each picture.
+
+        `source`, `width`, `height`, and `objects`, the surest first, each with `label`, `score` and `box`: the corners
+        x1, y1, x2, y2 in pixels.
+        """
+        if "tiles" in batch:
+            founds = self._tiled(batch)
+            sources, originals = batch["source"], batch["original"]
+        else:
+            dense = self(batch["image"])
+            founds = self._found(dense, batch["sizes"], batch["original"], self.threshold)
+            sources = [f"sample {index}" for index in batch["index"].tolist()]
+            originals = batch["original"].tolist()
+        return [
+            {
+                "source": str(source),
+                "width": width,
+                "height": height,
+                "objects": self._named(found),
+            }
+            for source, (height, width), found in zip(sources, originals, founds, strict=True)
+        ]
+
+    def _named(self, found: Found) -> list[dict[str, Any]]:
+        classes = self.detection_spec.classes
+        rows = zip(
+            found.labels.tolist(), found.scores.tolist(), found.boxes.double().tolist(), strict=True
+        )
+        return [
+            {
+                "label": classes[label],
+                "score": round(score, 4),
+                "box": [round(corner, 2) for corner in box],
+            }
+            for label, score, box in rows
+        ]
+
+    def _tiled(self, batch: Mapping[str, Any]) -> list[Found]:
+        """Return what is found in each picture, whose tiles are computed a few at a time."""
+        tiles = [tile for own in batch["tiles"] for tile in own]
+        places = [place for own in batch["places"] for place in own]
+        # Tiles of like shape share a batch, so that little of it is padding.
+        order = sorted(range(len(tiles)), key=lambda i: tuple(tiles[i].shape))
+        found: dict[int, Found] = {}
+        for begin in range(0, len(order), _TOGETHER):
+            some = order[begin : begin + _TOGETHER]
+            images = padded([tiles[i] for i in some], self.detection_spec.fitting)
+            sizes = images["sizes"].to(self.device)
+            pixels = prepared(images["image"].to(self.device), sizes, self.detection_spec)
+            original = torch.tensor([places[i][2:] for i in some], device=self.device)
+            founds = self._found(self(pixels), sizes, original, self.threshold)
+            found.update(zip(some, founds, strict=True))
+        merged, first = [], 0
+        for own in batch["places"]:
+            of_picture = [found[i] for i in range(first, first + len(own))]
+            merged.append(of_picture[0] if len(own) == 1 else merge(of_picture, own))
+            first += len(own)
+        return merged
+
+    def draw(self, record: Mapping[str, Any]) -> Tensor:
+        """Return a predicted picture with its boxes, (3, H, W) uint8.
+
+        Raises:
+            BadSample: If the picture can no longer be read.
+        """
+        from .drawing import draw
+
+        classes, objects = self.detection_spec.classes, record["objects"]
+        picture = read_picture(record["source"], 3)
+        boxes = torch.tensor([found["box"] for found in objects]).view(-1, 4)
+        labels = torch.tensor([classes.index(found["label"]) for found in objects]).long()
+        scores = torch.tensor([found["score"] for found in objects])
+        return draw(picture, boxes, labels, scores, classes)
+
+
+def _layer(found: Found, scored: bool) -> list[Box]:
+    rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+    return [Box(tuple(box), label, score if scored else None) for box, label, score in rows]
+
+
+def _mean_over_processes(count: Tensor) -> Tensor:
+    """Return the count that makes the mean of all processes' losses that of one process with all pictures."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return count
+    total = count.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
