@@ -1,6 +1,14 @@
 """What all tasks that see pictures share: reading files, resizing, normalisation."""
 
-from resdomains.vision.pictures import MAX_PIXELS, SUFFIXES, find_pictures, read_picture, resize
+from resdomains.vision.pictures import (
+    MAX_PIXELS,
+    SUFFIXES,
+    Header,
+    find_pictures,
+    read_header,
+    read_picture,
+    resize,
+)
 from resdomains.vision.spec import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -15,9 +23,11 @@ __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "PictureSpec",
+    "Header",
     "denormalise",
     "find_pictures",
     "normalise",
+    "read_header",
     "read_picture",
     "resize",
 ]

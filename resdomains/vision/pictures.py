@@ -3,12 +3,14 @@
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -71,6 +73,41 @@ def read_picture(path: str | Path, channels: int) -> Tensor:
         BadSample: If the file is missing, is no picture, is damaged, is larger than `MAX_PIXELS`, or holds pixels
             whose scale is not known (32-bit integers, floats).
     """
+    with _opened(path) as opened:
+        pixels = _pixels(opened, channels)
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
+
+
+class Header(NamedTuple):
+    """What a picture file's header states.
+
+    Args:
+        height: Pixels of the stored picture.
+        width: Pixels of the stored picture.
+        orientation: EXIF's number of how the stored picture is turned to stand upright: 1 (as it is) to 8. From 5 on,
+            its sides are swapped.
+    """
+
+    height: int
+    width: int
+    orientation: int
+
+
+def read_header(path: str | Path) -> Header:
+    """Read a picture file's header; its pixels are not decoded.
+
+    Raises:
+        BadSample: If the file is missing, is no picture, or is larger than `MAX_PIXELS`.
+    """
+    with _opened(path) as opened:
+        # PNG's own getexif decodes the whole picture, in search of EXIF data behind the pixels.
+        orientation = Image.Image.getexif(opened).get(ExifTags.Base.Orientation, 1)
+        return Header(opened.height, opened.width, orientation if orientation in range(1, 9) else 1)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture file; whatever is wrong with it is a BadSample."""
     try:
         with warnings.catch_warnings():
             # PIL warns of odd metadata, which nobody can act on here; of bombs it warns before it raises.
@@ -83,7 +120,7 @@ def read_picture(path: str | Path, channels: int) -> Tensor:
                         str(path),
                         f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are accepted",
                     )
-                pixels = _pixels(opened, channels)
+                yield opened
     except BadSample:
         raise
     except FileNotFoundError as error:
@@ -100,7 +137,6 @@ def read_picture(path: str | Path, channels: int) -> Tensor:
         Exception
     ) as error:  # PIL's decoders raise many types on damaged files, among them SyntaxError
         raise BadSample(str(path), f"damaged picture ({type(error).__name__}: {error})") from error
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
 
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
