@@ -76,6 +76,7 @@ from resdomains.core.heads import (
     Pooler,
     ReluPooler,
     TanhPooler,
+    TaskHead,
 )
 from resdomains.core.hyperconnections import (
     DoublyStochastic,
@@ -248,6 +249,7 @@ from resdomains.core.norm_positions import (
 )
 from resdomains.core.norms import (
     BatchNorm,
+    FrozenBatchNorm,
     GroupNorm,
     LayerNorm,
     NoNorm,
@@ -276,6 +278,12 @@ from resdomains.core.positions import (
     RelativePositions,
     RotaryPositions,
     SinusoidalPositions,
+)
+from resdomains.core.pyramid import (
+    CoarserLevels,
+    FeaturePyramid,
+    StridedFromNetwork,
+    StridedFromPyramid,
 )
 from resdomains.core.recomputation import (
     recomputing,
@@ -348,6 +356,7 @@ __all__ = [
     "Chain",
     "ChannelAttention",
     "CharacterStem",
+    "CoarserLevels",
     "ConformerNorm",
     "ConstantScaling",
     "Conv",
@@ -364,11 +373,13 @@ __all__ = [
     "Dynamic",
     "EncoderOptions",
     "Entry",
+    "FeaturePyramid",
     "Features",
     "FeedForward",
     "FirstTokenHead",
     "FrameHead",
     "Free",
+    "FrozenBatchNorm",
     "GroupNorm",
     "Head",
     "Highway",
@@ -450,11 +461,14 @@ __all__ = [
     "Static",
     "Stem",
     "Store",
+    "StridedFromNetwork",
+    "StridedFromPyramid",
     "SubsamplingStem",
     "SwiGLU",
     "SynchronisedBatchNorm",
     "Tail",
     "TanhPooler",
+    "TaskHead",
     "TokenStem",
     "Uniform",
     "Valid",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,17 @@ from resdomains.core.linear import Linear
 from resdomains.core.masks import largest, mean
 
 
-class Head(nn.Module):
+class TaskHead(nn.Module):
+    """The contract of what stands on a network and has an output for each name that a task knows.
+
+    ``rows`` are the keys of its state that have a row (along axis 0) for each of these outputs, in
+    their order; outputs that another run knew as well can so keep their weights.
+    """
+
+    rows: ClassVar[tuple[str, ...]] = ()
+
+
+class Head(TaskHead):
     """``logits = W dropout(embed(features)) + bias``; ``embed`` is the head's own.
 
     ``features_channels`` is a network's ``out_channels[-1]``; ``Features`` become ``(B, classes)``,
@@ -22,6 +33,8 @@ class Head(nn.Module):
     Raises:
         ValueError: ``classes`` is below 1.
     """
+
+    rows = ("linear.weight", "linear.bias")
 
     def __init__(self, features_channels: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -165,6 +165,33 @@ class SynchronisedBatchNorm(BatchNorm):
         return total
 
 
+class FrozenBatchNorm(BatchNorm):
+    """Batch normalisation whose statistics, weight and bias are constants, in training as in eval.
+
+    For networks that begin with the weights of another run and see few pictures at a time, as
+    torchvision.ops.FrozenBatchNorm2d; its state is that of ``BatchNorm``.
+    """
+
+    weight: Tensor  # type: ignore[assignment]  # a buffer: nothing trains it, whatever is unfrozen
+    bias: Tensor  # type: ignore[assignment]
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps)
+        for name in ("weight", "bias"):
+            value = getattr(self, name).detach()
+            delattr(self, name)
+            self.register_buffer(name, value)
+
+    def normalise(self, x: Tensor, valid: Valid | None) -> Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+
+    def silence(self) -> bool:
+        # A constant zero would keep the branch silent for ever: the convolution before starts at zero.
+        return False
+
+
 class GroupNorm(PositionsNorm):
     """Normalises each item over groups of channels and its valid positions (Wu & He 2018).
 

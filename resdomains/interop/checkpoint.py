@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from resdomains.core.heads import Head
+from resdomains.core.heads import TaskHead
 from resdomains.interop.loading import Loaded, refuse_misfits
 from resdomains.interop.sources import Weights
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from resdomains.training.spec import Spec
 
 _SHOWN = 6
-_ROWS = ("linear.weight", "linear.bias")  # a head's parts that have a row for each output
 
 
 class Checkpoint(Weights):
@@ -29,7 +28,7 @@ class Checkpoint(Weights):
     """
 
     def load(
-        self, network: nn.Module, head: Head | None = None, spec: Spec | None = None
+        self, network: nn.Module, head: TaskHead | None = None, spec: Spec | None = None
     ) -> Loaded:
         """Fills ``network``, and the outputs of ``head`` that ``spec`` names as the run's did.
 
@@ -111,13 +110,13 @@ def _between(theirs: object, ours: object) -> str:
 
 
 def _fill(
-    head: Head, given: Mapping[str, Tensor], theirs: Spec | None, ours: Spec | None
+    head: TaskHead, given: Mapping[str, Tensor], theirs: Spec | None, ours: Spec | None
 ) -> tuple[list[str], str]:
     """Fills what fits of a head; the keys that were filled, and why not all were."""
     own = head.state_dict()
-    below = [key for key in own if key not in _ROWS]
+    below = [key for key in own if key not in head.rows]
     if own.keys() != given.keys() or any(
-        _width(key, own[key]) != _width(key, given[key]) for key in own
+        _width(head, key, own[key]) != _width(head, key, given[key]) for key in own
     ):
         return [], f"the source's head has other parts than this {type(head).__name__}"
     for key in below:
@@ -128,13 +127,13 @@ def _fill(
         return below, f"the source's outputs are not those of {ours.about}"
     known = {name: row for row, name in enumerate(theirs.output_names)}
     pairs = [(row, known[name]) for row, name in enumerate(ours.output_names) if name in known]
-    if not pairs or len(known) != len(given["linear.bias"]):
+    if not pairs or any(len(known) != len(given[key]) for key in head.rows):
         return below, (
             f"the source's outputs are others: {_shown(theirs.output_names)}; "
             f"these are {_shown(ours.output_names)}"
         )
     to, origin = torch.tensor(pairs).T
-    for key in _ROWS:
+    for key in head.rows:
         own[key][to] = given[key][origin].to(own[key])
     fresh = [name for name in ours.output_names if name not in known]
     return list(own), (
@@ -145,9 +144,9 @@ def _fill(
     )
 
 
-def _width(key: str, tensor: Tensor) -> torch.Size:
+def _width(head: TaskHead, key: str, tensor: Tensor) -> torch.Size:
     """The shape that must agree: all of it, or of the outputs' rows all but their number."""
-    return tensor.shape[1:] if key in _ROWS else tensor.shape
+    return tensor.shape[1:] if key in head.rows else tensor.shape
 
 
 def _shown(names: list[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from resdomains.core.heads import Head
+from resdomains.core.heads import TaskHead
 from resdomains.core.networks.encoder import ResidualEncoder
 from resdomains.core.networks.resnet import ResNet
 from resdomains.interop.encoder_naming import names_of_encoder
@@ -33,7 +33,7 @@ class Loaded:
 
 
 def load_state(
-    network: nn.Module, state: Mapping[str, Tensor], library: str, head: Head | None = None
+    network: nn.Module, state: Mapping[str, Tensor], library: str, head: TaskHead | None = None
 ) -> Loaded:
     """Fills ``network``, and ``head`` where the classes agree, from another library's state.
 
@@ -122,7 +122,7 @@ def _stacked(given: Mapping[str, Tensor], parts: tuple[str, ...]) -> Tensor:
 
 
 def _taken(
-    head: Head | None, names: Names, given: Mapping[str, Tensor]
+    head: TaskHead | None, names: Names, given: Mapping[str, Tensor]
 ) -> tuple[dict[str, str], str]:
     """The head's keys that the source fills, with its own; and why the classifier is left out."""
     classifier = names.head["linear.weight"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
-from resdomains.core.heads import BarePooler, Head, PooledHead, Pooler
+from resdomains.core.heads import BarePooler, Head, PooledHead, Pooler, TaskHead
 
 LIBRARIES = ("torchvision", "timm", "huggingface")
 
@@ -29,7 +29,7 @@ class Names(NamedTuple):
     prefixes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
-    def fit(self, head: Head) -> bool:
+    def fit(self, head: TaskHead) -> TypeGuard[Head]:
         """Whether the library's classifier computes what ``head`` does."""
         if not isinstance(head, self.head_type):
             return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from resdomains.core.heads import Head
+from resdomains.core.heads import TaskHead
 from resdomains.core.networks.encoder import ResidualEncoder
 from resdomains.interop.encoder_shape import KINDS, check_shape
 from resdomains.interop.loading import Loaded, load_state
@@ -41,7 +41,7 @@ class Weights(ABC):
 
     @abstractmethod
     def load(
-        self, network: nn.Module, head: Head | None = None, spec: Spec | None = None
+        self, network: nn.Module, head: TaskHead | None = None, spec: Spec | None = None
     ) -> Loaded:
         """Fills ``network``, and ``head`` where its outputs are those of the source.
 
@@ -86,7 +86,7 @@ class LibraryWeights(Weights):
         return read_state(path) if path.suffix in _FILES else self.fetch(self.source)
 
     def load(
-        self, network: nn.Module, head: Head | None = None, spec: Spec | None = None
+        self, network: nn.Module, head: TaskHead | None = None, spec: Spec | None = None
     ) -> Loaded:
         """Fills ``network``, and ``head`` where the number of classes agrees.
 
@@ -143,7 +143,7 @@ class HuggingFace(LibraryWeights):
         return {key: value for key, value in model.state_dict().items() if key not in absent}
 
     def load(
-        self, network: nn.Module, head: Head | None = None, spec: Spec | None = None
+        self, network: nn.Module, head: TaskHead | None = None, spec: Spec | None = None
     ) -> Loaded:
         """Fills ``network``, and ``head`` where the number of classes agrees.
 
