@@ -8,7 +8,7 @@ from resdomains.training.checkpoints import (
     read_checkpoint,
 )
 from resdomains.training.data import BadSample, DataModule
-from resdomains.training.figures import Sound
+from resdomains.training.figures import Box, Boxed, Sound
 from resdomains.training.optimization import (
     Constant,
     Optimization,
@@ -24,6 +24,8 @@ __all__ = [
     "EMA",
     "BadCheckpoint",
     "BadSample",
+    "Box",
+    "Boxed",
     "Constant",
     "DataModule",
     "Optimization",

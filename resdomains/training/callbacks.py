@@ -1,17 +1,26 @@
 """What happens around the steps of every run: counting, timing, pictures, a way back after Ctrl-C."""
 
+import random
 import resource
 import time
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from resdomains.training import schema
-from resdomains.training.figures import learning_curves, log_figure, log_table
+from resdomains.training.figures import (
+    learning_curves,
+    log_boxed,
+    log_figure,
+    log_table,
+    write_png,
+)
 from resdomains.training.schema import Split
 from resdomains.training.task import Task
 
@@ -181,6 +190,71 @@ class Examples(Callback):
             with self.path.open("a", encoding="utf-8", errors="replace") as file:
                 file.write(f"epoch {trainer.current_epoch + 1}, {task.samples_seen:,} samples\n")
                 file.writelines(f"  {line}\n" for line in self.last)
+
+
+class Snapshots(Callback):
+    """Keep what a task draws of its samples with boxes, after each validation of a fit and after the test.
+
+    All epochs are kept, so that one can look back: a task gives a few small pictures.
+
+    Args:
+        folder: Where the PNG files go: `<split>_<name>/epoch_007.png`, and `test_<name>.png`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the epoch's sheet."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            epoch = f"/epoch_{trainer.current_epoch + 1:03d}"
+            self._draw(trainer, cast(Task, pl_module), "val", epoch)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the test's sheet."""
+        self._draw(trainer, cast(Task, pl_module), "test", "")
+
+    def _draw(self, trainer: Trainer, task: Task, split: Split, epoch: str) -> None:
+        if not trainer.is_global_zero or split not in task.results:
+            return
+        for name, pictures in task.snapshots(split, task.results[split]).items():
+            own = f"{split}_{name}"
+            log_boxed(trainer.loggers, pictures, self.folder / f"{own}{epoch}.png", own)
+
+
+class TrainingSamples(Callback):
+    """Draw the first training batch as the network will see it, before training: wrong labels show there at once.
+
+    The batch is made beside the loader, so that neither its order nor any random number of the run changes. A run that
+    goes on from a checkpoint, and a task that draws no samples, get no picture.
+
+    Args:
+        path: The PNG file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the task, in the first process of a run from its beginning."""
+        task = cast(Task, pl_module)
+        data = task.data
+        draws = type(task).samples is not Task.samples
+        if not draws or data is None or trainer.global_step or not trainer.is_global_zero:
+            return
+        generator, numbers = random.getstate(), np.random.get_state()
+        device = task.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(data.seed)
+            chosen = next(iter(data.batch_sampler("train", 0, trainer.world_size)))
+            train = data.ready_dataset("train")
+            (batch,) = DataLoader(train, batch_sampler=[chosen], collate_fn=data.collate)
+            batch = data.transform(task.transfer_batch_to_device(batch, device, 0), "train")
+            picture = task.samples(batch)
+        random.setstate(generator)
+        np.random.set_state(numbers)
+        if picture is not None:
+            write_png(picture, self.path)
 
 
 def _one_line(text: str) -> str:

@@ -5,8 +5,9 @@ import wave
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
@@ -50,6 +51,56 @@ class Sound:
             file.setsampwidth(2)
             file.setframerate(self.rate)
             file.writeframes((samples * (32767 / peak)).round().numpy().astype("<i2").tobytes())
+
+
+class Box(NamedTuple):
+    """A box on a picture.
+
+    Args:
+        corners: x1, y1, x2, y2 in pixels; (0, 0) is the upper left corner of the upper left pixel.
+        label: The place of its class in the picture's `classes`.
+        score: How sure a prediction is; None for what is known.
+    """
+
+    corners: Sequence[float]
+    label: int
+    score: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Boxed:
+    """A picture with boxes: a file in the run folder, and in W&B layers of boxes that are switched on and off.
+
+    Args:
+        drawn: (3, H, W) uint8, what is saved: the picture with the boxes drawn, or what there is beside what was found.
+        pixels: (1, H, W) or (3, H, W) uint8, the picture without boxes.
+        layers: For each layer's name, such as `truth`, its boxes in pixels of `pixels`.
+        classes: Class names.
+
+    Raises:
+        ValueError: If a picture has another shape or type, or a box no four corners or a label that has no name.
+    """
+
+    drawn: Tensor
+    pixels: Tensor
+    layers: Mapping[str, Sequence[Box]]
+    classes: Sequence[str]
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("drawn", (3,)), ("pixels", (1, 3))):
+            picture: Tensor = getattr(self, name)
+            if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) not in allowed:
+                raise ValueError(
+                    f"{name} must be ({' or '.join(map(str, allowed))}, H, W) uint8, "
+                    f"got {tuple(picture.shape)} {str(picture.dtype).removeprefix('torch.')}"
+                )
+        for name, boxes in self.layers.items():
+            for box in boxes:
+                if len(box.corners) != 4 or not 0 <= box.label < len(self.classes):
+                    raise ValueError(
+                        f"layers: a box of {name!r} needs x1, y1, x2, y2 and a label below "
+                        f"{len(self.classes)}, got {box}"
+                    )
 
 
 def read_curve(path: Path, x: str, y: str) -> tuple[list[float], list[float]]:
@@ -122,6 +173,77 @@ def log_figure(loggers: Iterable[Logger], figure: "Figure", path: Path) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(key=f"media/{path.stem}", images=[str(path)])
+
+
+_GAP = 8  # pixels between pictures
+
+
+def write_png(picture: Tensor, path: Path) -> None:
+    """Write a (3, H, W) uint8 picture as PNG, in a folder that is made if need be."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()).save(path)
+
+
+def sheet(pictures: Sequence[Tensor]) -> Tensor:
+    """Lay (3, H, W) uint8 pictures of any sizes out on white, in rows that make the sheet about as high as wide."""
+    height = max(picture.shape[1] for picture in pictures) + _GAP
+    width = max(picture.shape[2] for picture in pictures) + _GAP
+    columns = min(
+        range(1, len(pictures) + 1),
+        key=lambda n: max(n * width, -(-len(pictures) // n) * height),
+    )
+    rows = -(-len(pictures) // columns)
+    whole = torch.full((3, rows * height - _GAP, columns * width - _GAP), 255, dtype=torch.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = place // columns * height, place % columns * width
+        whole[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
+    return whole
+
+
+def log_boxed(loggers: Iterable[Logger], pictures: Sequence[Boxed], path: Path, name: str) -> None:
+    """Save the drawn pictures on one sheet as PNG, and send them to W&B as `media/<name>` with boxes to switch.
+
+    No pictures, no file. W&B shows the pictures of a name at one size, so smaller ones are padded with black.
+    """
+    if not pictures:
+        return
+    write_png(sheet([picture.drawn for picture in pictures]), path)
+    height, width = (max(picture.pixels.shape[axis] for picture in pictures) for axis in (1, 2))
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            shown = []
+            for picture in pictures:
+                canvas = torch.zeros(3, height, width, dtype=torch.uint8)
+                canvas[:, : picture.pixels.shape[1], : picture.pixels.shape[2]] = picture.pixels
+                shown.append(canvas.permute(1, 2, 0).numpy())
+            logger.log_image(
+                f"media/{name}", shown, boxes=[_layers(picture) for picture in pictures]
+            )
+
+
+def _layers(picture: Boxed) -> dict[str, Any]:
+    """The layers as W&B takes them."""
+    names = dict(enumerate(picture.classes))
+    return {
+        layer: {"box_data": [_box(box, names) for box in boxes], "class_labels": names}
+        for layer, boxes in picture.layers.items()
+    }
+
+
+def _box(box: Box, names: Mapping[int, str]) -> dict[str, Any]:
+    sides = ("minX", "minY", "maxX", "maxY")
+    name, scores = names[box.label], {}
+    if box.score is not None:
+        name, scores = f"{name} {box.score:.2f}", {"score": float(box.score)}
+    return {
+        "position": dict(zip(sides, (round(corner) for corner in box.corners), strict=True)),
+        "domain": "pixel",
+        "class_id": box.label,
+        "box_caption": name,
+        **({"scores": scores} if scores else {}),
+    }
 
 
 def log_table(loggers: Iterable[Logger], rows: Sequence[Mapping[str, Any]], path: Path) -> None:

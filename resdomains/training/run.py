@@ -24,7 +24,9 @@ from resdomains.training.callbacks import (
     LastEpochs,
     Pictures,
     SaveOnInterrupt,
+    Snapshots,
     StepLog,
+    TrainingSamples,
 )
 from resdomains.training.progress import RunProgress
 from resdomains.training.task import Task
@@ -197,7 +199,9 @@ class Run:
         """
         return [
             StepLog(),
+            TrainingSamples(self.pictures / "train_samples.png"),
             Examples(self.folder / "examples.txt"),
+            Snapshots(self.pictures),
             RunProgress(),
             Checkpoints(self.checkpoints, validated),
             *([LastEpochs(self.checkpoints, self.keep_last)] if self.keep_last else []),

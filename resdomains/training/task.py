@@ -18,7 +18,7 @@ from torchmetrics import Metric
 
 from resdomains.training import schema
 from resdomains.training.batches import Batches
-from resdomains.training.figures import plot_over_samples
+from resdomains.training.figures import Boxed, plot_over_samples
 from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.randomness import keys
 from resdomains.training.schema import Split
@@ -212,6 +212,21 @@ class Task(LightningModule, ABC):
         They are shown after each validation, three at most, cut to the terminal's width, and kept in `examples.txt`.
         """
         return []
+
+    def snapshots(self, split: Split, results: Mapping[str, Tensor]) -> dict[str, Sequence[Boxed]]:
+        """Return a few pictures of a split's samples with boxes, by file name without suffix.
+
+        They are asked for after each validation of a fit and after the test. Each name becomes a sheet, which is kept
+        for every epoch, and pictures in W&B whose layers of boxes can be switched on and off.
+        """
+        return {}
+
+    def samples(self, batch: Any) -> Tensor | None:
+        """Return a picture, (3, H, W) uint8, of a training batch as `step` gets it; None where there is none to draw.
+
+        `fit` asks once, before training, and writes `pictures/train_samples.png`: this is what is learned from.
+        """
+        return None
 
     @property
     def data(self) -> "DataModule | None":

@@ -1,5 +1,6 @@
 import csv
 import json
+import random
 import subprocess
 import sys
 import wave
@@ -9,12 +10,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from resdomains.training import Run, RunOptions, Sound, Task, WandbOptions
+from resdomains.training import Box, Boxed, Run, RunOptions, Sound, Task, WandbOptions
 from resdomains.training.callbacks import Pictures
-from resdomains.training.figures import log_table
+from resdomains.training.figures import log_boxed, log_table, sheet
+from tests.resdomains.training.test_task import fit
+from tests.resdomains.training.toy import Clouds, Side
 
 
 def test_a_table_is_written_with_its_columns_in_order(tmp_path: Path) -> None:
@@ -76,6 +80,14 @@ def test_what_is_no_sound_is_refused() -> None:
         Sound(torch.zeros(5), 0)
 
 
+def kept(run: Run) -> list[dict[str, Any]]:
+    """What W&B kept of an offline run."""
+    (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
+    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in output.splitlines()]
+
+
 def test_a_table_holds_sounds_as_files_beside_it_and_as_players(tmp_path: Path) -> None:
     import wandb
 
@@ -99,22 +111,174 @@ def test_a_table_holds_sounds_as_files_beside_it_and_as_players(tmp_path: Path) 
     assert samples(run.tables / "val_words/00.wav", 16000) == [32767] * 4
     assert samples(run.tables / "val_words/01.wav", 8000) == [-32767] * 2
     # W&B shows players from an artifact, which is staged until it is sent.
-    (records_file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
-    reader = [
-        str(Path(sys.executable).with_name("wandb")),
-        "leet",
-        "inspect",
-        "--json",
-        str(records_file),
-    ]
-    output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
-    records = [json.loads(line) for line in output.splitlines()]
-    (artifact,) = [record["artifact"] for record in records if record["type"] == "artifact"]
+    (artifact,) = [record["artifact"] for record in kept(run) if record["type"] == "artifact"]
     staged = {part["path"]: Path(part["local_path"]) for part in artifact["manifest"]["contents"]}
     shown = json.loads(staged["tables/val_words.table.json"].read_text())
     assert shown["columns"] == ["n", "audio", "echo", "tags"]
     players = [row[1] for row in shown["data"]]
     assert [player["_type"] for player in players] == ["audio-file"] * 2
     for player, written in zip(players, ("00.wav", "01.wav"), strict=True):
-        kept = (run.tables / "val_words" / written).read_bytes()
-        assert staged[player["path"]].read_bytes() == kept
+        beside = (run.tables / "val_words" / written).read_bytes()
+        assert staged[player["path"]].read_bytes() == beside
+
+
+def plain(value: int, height: int = 4, width: int = 6, channels: int = 3) -> Tensor:
+    """A picture of one brightness."""
+    return torch.full((channels, height, width), value, dtype=torch.uint8)
+
+
+def boxed(value: int, height: int = 4, width: int = 6) -> Boxed:
+    """A picture with a known box and a predicted one."""
+    return Boxed(
+        drawn=plain(value, height, 2 * width),
+        pixels=plain(value, height, width, channels=1),
+        layers={"truth": [Box((0.6, 1.0, 3.0, 2.4), 1)], "found": [Box((1, 1, 3, 3), 0, 0.875)]},
+        classes=["cat", "dog"],
+    )
+
+
+def pixels(path: Path) -> Tensor:
+    """A PNG file as (3, H, W)."""
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"drawn": plain(0, channels=1)},
+            r"drawn must be \(3, H, W\) uint8, got \(1, 4, 6\) uint8",
+        ),
+        (
+            {"pixels": torch.zeros(3, 4, 6)},
+            r"pixels must be \(1 or 3, H, W\) uint8, got .* float32",
+        ),
+        ({"layers": {"a": [Box((1, 2, 3), 0)]}}, "a box of 'a' needs x1, y1, x2, y2 and a label"),
+        ({"layers": {"a": [Box((1, 2, 3, 4), 2)]}}, "a label below 2, got .*label=2"),
+    ],
+)
+def test_what_is_no_picture_with_boxes_is_refused(change: dict[str, Any], message: str) -> None:
+    good = {"drawn": plain(0), "pixels": plain(0), "layers": {}, "classes": ["cat", "dog"]}
+    with pytest.raises(ValueError, match=message):
+        Boxed(**{**good, **change})
+
+
+def test_a_sheet_holds_pictures_of_any_sizes_apart() -> None:
+    pictures = [plain(1, 10, 10), plain(2, 3, 10), plain(3, 10, 4), plain(4, 10, 10)]
+    whole = sheet(pictures)
+    assert whole.shape == (3, 28, 28)
+    tiles = [whole[:, :10, :10], whole[:, :3, 18:], whole[:, 18:, :4], whole[:, 18:, 18:]]
+    assert all(torch.equal(tile, own) for tile, own in zip(tiles, pictures, strict=True))
+    assert int((whole == 255).all(0).sum()) == 28 * 28 - sum(p[0].numel() for p in pictures)
+    assert sheet([plain(1, 20, 100)] * 3).shape == (3, 76, 100)
+    assert sheet([plain(1, 100, 20)] * 3).shape == (3, 100, 76)
+
+
+def test_pictures_with_boxes_are_a_file_and_layers_to_switch(tmp_path: Path) -> None:
+    import wandb
+
+    options = RunOptions(tmp_path, wandb=WandbOptions(mode="offline"))
+    run = Run.create(options, "boxes", "cats")
+    loggers = run.loggers({}, [])
+    pictures = [boxed(10), boxed(20, 5, 4)]
+    log_boxed(loggers, pictures, run.pictures / "val_cats" / "epoch_001.png", "val_cats")
+    wandb.finish()
+    drawn = sheet([picture.drawn for picture in pictures])
+    assert torch.equal(pixels(run.pictures / "val_cats" / "epoch_001.png"), drawn)
+    (values,) = [r["history"]["item"] for r in kept(run) if r["type"] == "history"]
+    start = "media/val_cats."
+    sent = {name.removeprefix(start): v for name, v in values.items() if name.startswith(start)}
+    assert (sent["_type"], sent["width"], sent["height"]) == ("images/separated", 6, 5)
+    (files,) = run.folder.glob("wandb/offline-run-*/files")
+    shown = [pixels(files / name) for name in sent["filenames"]]
+    assert [tuple(picture.shape) for picture in shown] == [(3, 5, 6)] * 2
+    assert torch.equal(shown[1][:, :5, :4], plain(20, 5, 4))
+    for layers in sent["all_boxes"]:
+        read = {n: json.loads((files / layer["path"]).read_text()) for n, layer in layers.items()}
+        assert set(read) == {"truth", "found"}
+        assert read["truth"]["class_labels"] == {"0": "cat", "1": "dog"}
+        assert read["truth"]["box_data"] == [
+            {
+                "position": {"minX": 1, "minY": 1, "maxX": 3, "maxY": 2},
+                "domain": "pixel",
+                "class_id": 1,
+                "box_caption": "dog",
+            }
+        ]
+        (found,) = read["found"]["box_data"]
+        assert (found["box_caption"], found["scores"]) == ("cat 0.88", {"score": 0.875})
+
+
+class Seeing(Side):
+    """A task that draws what it gets."""
+
+    def snapshots(self, split: Any, results: Any) -> Any:
+        assert float(results["score"]) >= 0
+        return {"points": [boxed(self.samples_seen)], "none": []}
+
+    def samples(self, batch: Any) -> Tensor:
+        torch.rand(1)
+        random.random()
+        np.random.rand()
+        seen = batch[0].clamp(0, 1).mul(255).byte()
+        return seen[None].expand(3, -1, -1)
+
+
+class Jittered(Clouds):
+    """Points moved at random, by generators that everything shares."""
+
+    def transform(self, batch: Any, split: Any) -> Any:
+        points, targets, index = batch
+        if split == "train":
+            moved = random.random() + np.random.rand() + torch.rand(points.shape)
+            points = points + moved
+        return [points, targets, index]
+
+
+def test_snapshots_are_drawn_each_epoch_and_after_the_test(tmp_path: Path) -> None:
+    task, run = fit(tmp_path, Clouds(), task=Seeing)
+    task.trainer.test(task, Clouds(), verbose=False)
+    assert sorted(p.relative_to(run.pictures).as_posix() for p in run.pictures.rglob("*.png")) == [
+        "learning_curves.png",
+        "test_points.png",
+        "train_samples.png",
+        "val_points/epoch_001.png",
+        "val_points/epoch_002.png",
+    ]
+    values = [
+        int(pixels(run.pictures / name).max())
+        for name in ("val_points/epoch_001.png", "val_points/epoch_002.png", "test_points.png")
+    ]
+    assert values == [40, 80, 80]
+
+
+def test_the_first_training_batch_is_drawn_and_nothing_else_changes(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    class First(Seeing):
+        def step(self, batch: Any, split: Any) -> Any:
+            if split == "train" and not seen:
+                seen.append(batch[2])
+            return super().step(batch, split)
+
+    drawing, run = fit(tmp_path / "a", Jittered(), task=First)
+    silent, other = fit(tmp_path / "b", Jittered())
+    for one, two in zip(drawing.parameters(), silent.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert not (other.pictures / "train_samples.png").exists()
+    drawn = pixels(run.pictures / "train_samples.png")
+    assert drawn.shape == (3, 8, 4)
+    # Jitter moves all points of a cloud by less than three; the clouds' distance tells the batch.
+    _, plainly = fit(tmp_path / "c", Clouds(), task=First)
+    points = Clouds().ready().points[seen[0]]  # type: ignore[attr-defined]
+    expected = points.clamp(0, 1).mul(255).byte()
+    assert torch.equal(pixels(plainly.pictures / "train_samples.png")[0], expected)
+
+
+def test_a_run_that_goes_on_draws_no_training_samples(tmp_path: Path) -> None:
+    _, run = fit(tmp_path, Clouds(), epochs=1, task=Seeing)
+    _, rest = fit(tmp_path, Clouds(), epochs=2, task=Seeing, resume=run.last_checkpoint)
+    assert (rest.pictures / "val_points" / "epoch_002.png").is_file()
+    assert not (rest.pictures / "train_samples.png").exists()
