@@ -307,7 +307,7 @@ class Listing:
                     self.bad.append(
                         BadSample(
                             self._object(found, strange[0]),
-                            f"unknown class {strange[0].name!r}; the training pictures have {_short(list(labels))}",
+                            f"unknown class {strange[0].name!r}; the training pictures have {shortly(list(labels))}",
                         )
                     )
             self.found[split] = kept
@@ -405,5 +405,6 @@ class Folders:
         return self._listed[key]
 
 
-def _short(names: list[str]) -> str:
+def shortly(names: Sequence[str]) -> str:
+    """Return the first of some names."""
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
