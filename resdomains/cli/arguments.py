@@ -20,6 +20,7 @@ class Arguments:
         help_for: Key whose options to explain (`--model.backbone.help`), if asked.
         traceback: Whether to show where an error comes from.
         options: Options of the command itself, by name.
+        others: Options that the command does not know, by name, where it leaves them to a task.
     """
 
     configs: list[str] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Arguments:
     help_for: tuple[str, ...] | None = None
     traceback: bool = False
     options: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
     def flag(self, name: str, default: bool) -> bool:
         """Read an option that is true or false.
@@ -75,6 +77,7 @@ def split(
     options: Iterable[str] = (),
     roots: Iterable[str] = (),
     files: bool = False,
+    others: bool = False,
 ) -> Arguments:
     """Read a command line; all `--config` come first, wherever they stand, so none overwrites an override.
 
@@ -83,6 +86,7 @@ def split(
         options: Names of the command's own options, which take a value.
         roots: First parts of the config keys that may be overridden.
         files: Whether arguments that are no options are accepted.
+        others: Whether options of other names are accepted.
 
     Raises:
         CliError: If an option is unknown or lacks its value.
@@ -102,7 +106,7 @@ def split(
             continue
         name, equals, text = token[2:].partition("=")
         root = name.partition(".")[0].rstrip("+")
-        if root not in known:
+        if root not in known and not (others and name.isidentifier()):
             raise CliError(f"no option --{name}; " + suggest(root, known, "options"))
         if name == "traceback":
             found.traceback = True
@@ -128,6 +132,8 @@ def split(
             found.options[name] = text
         elif root in roots:
             found.overrides.append((keys, text))
+        elif others and name not in known:
+            found.others[name] = text
         else:
             raise CliError(f"no option --{name}; " + suggest(name, known, "options"))
     if found.files and not files:

@@ -1,12 +1,12 @@
 """Write a checkpoint's network for another library: a whole folder, or nothing."""
 
-import os
 import shutil
 from pathlib import Path
 
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.commands.export import FORMATS
 from resdomains.cli.errors import CliError
+from resdomains.cli.folders import check_new, draft
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import import_plugins
 from resdomains.training import BadCheckpoint, load_task
@@ -34,33 +34,23 @@ def export(arguments: Arguments) -> int:
             f"--ckpt_path: {type(task).__name__} exports nothing (it has no method `export`)"
         )
     shape = arguments.choice("format", FORMATS[0], FORMATS)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        beside.mkdir()
-        said = write(beside, shape)
-        _replace(folder, beside, overwrite)
+        with draft(folder) as beside:
+            said = write(beside, shape)
+            _replace(folder, beside, overwrite)
     except (ValueError, ImportError) as error:
         raise CliError(f"cannot export to {shape}: {error}") from error
     except OSError as error:
         raise CliError(f"--output {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     print(f"{said}\nwritten to {folder}")
     return 0
 
 
 def _check(folder: Path, overwrite: bool) -> None:
     """Refuse a folder that must not be replaced, before anything is loaded."""
-    if not folder.parent.is_dir():
-        raise CliError(f"--output {folder}: its folder does not exist")
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise CliError(f"--output {folder}: is a file; give a new or empty folder")
-    if any(folder.iterdir()) and not overwrite:
-        raise CliError(
-            f"--output {folder}: is not empty; give another folder, or --overwrite true replaces an earlier export"
-        )
+    if not overwrite or not folder.is_dir():
+        hint = "give another folder, or --overwrite true replaces an earlier export"
+        check_new(folder, "output", hint)
 
 
 def _replace(folder: Path, new: Path, overwrite: bool) -> None:

@@ -3,29 +3,37 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from resdomains.cli.arguments import Arguments
-from resdomains.cli.commands.predict import PRECISIONS
+from resdomains.cli.commands.predict import OPTIONS, PRECISIONS
 from resdomains.cli.errors import FAILED, CliError
+from resdomains.cli.folders import check_new, draft
 from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import import_plugins
 from resdomains.cli.tables import table
 from resdomains.core import fold
+from resdomains.plugins import nearest
 from resdomains.training import BadCheckpoint, BadSample, Task, load_task
+from resdomains.training.figures import write_png
 from resdomains.training.precision import choose_precision
 
 _WINDOW = 50  # batches
 _HELD = 2**26  # positions, such as 70 minutes of sound at 16 kHz, 256 MiB
 _LONGEST = 60  # characters of a text in a table
 
+_LONGEST_NAME = 60  # characters of a file's name; some file systems count 255 bytes
+_FORMATS = ("table", "json", "csv")
+
+Draw = Callable[[Mapping[str, Any]], Tensor]
 Answer = tuple[dict[str, Any], Any]
 """An item's record and its features, if they are asked for."""
 
@@ -40,7 +48,15 @@ def predict(arguments: Arguments) -> int:
     output = arguments.options.get("output")
     if output is not None and not Path(output).absolute().parent.is_dir():
         raise CliError(f"--output {output}: its folder does not exist")
+    pictures = arguments.options.get("pictures")
+    folder = None if pictures is None else Path(pictures).expanduser().resolve()
+    if folder is not None:
+        check_new(folder, "pictures")
     task = _load(arguments)
+    _set_options(task, arguments.others)
+    formats = task.formats()
+    shape = arguments.choice("format", "table", (*_FORMATS, *formats))
+    draw = None if folder is None else _drawer(task)
     embed = _embedder(task, arguments)
     skip = arguments.choice("bad_samples", "refuse", ("refuse", "skip")) == "skip"
     size = arguments.number("batch_size", 32)
@@ -50,16 +66,22 @@ def predict(arguments: Arguments) -> int:
     with torch.inference_mode(), _precision(task, arguments):
         for window in windows(task, items, size):
             answers += _answers(task, embed, window, size)
+    records = [record for record, _ in answers]
+    if folder is not None and draw is not None and records:
+        _write_pictures(folder, records, draw, skip, bad)
     for sample in bad:
         complain(f"skipped {sample}")
     if not answers:
         complain("nothing to predict: no sample could be read")
         return FAILED
-    top = arguments.number("top", 5)
-    records = [
-        {k: v[:top] if k == "top" else v for k, v in record.items()} for record, _ in answers
-    ]
-    text = render(records, arguments.choice("format", "table", ("table", "json", "csv")))
+    if shape in formats:
+        text = formats[shape](records)
+    else:
+        top = arguments.number("top", 5)
+        rows = [task.row(record) for record in records] if shape == "table" else records
+        text = render(
+            [{k: v[:top] if k == "top" else v for k, v in row.items()} for row in rows], shape
+        )
     if output is None:
         print(text)
     else:
@@ -69,6 +91,101 @@ def predict(arguments: Arguments) -> int:
         with Path(arguments.options["embeddings"]).open("wb") as file:
             np.savez(file, source=sources, embedding=np.stack([vector for _, vector in answers]))
     return 0
+
+
+def explain(arguments: Arguments) -> None:
+    """Print the options that a checkpoint's task has of its own.
+
+    Raises:
+        CliError: If the checkpoint cannot be used.
+    """
+    quiet()
+    task = _load(arguments)
+    name, own = type(task).__name__, task.predict_options
+    print(f"\n{name} has these options:" if own else f"\n{name} has no options of its own")
+    for option in own:
+        print(f"  --{f'{option} VALUE':<20}{_help(task, option)} ({getattr(task, option)})")
+    if task.formats():
+        print(f"{name} writes these formats too: {', '.join(task.formats())}")
+
+
+def _help(task: Task, name: str) -> str:
+    """What the property behind an option says of itself."""
+    return (getattr(type(task), name).__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+def _set_options(task: Task, options: Mapping[str, str]) -> None:
+    """Set what a task declares as options.
+
+    Raises:
+        CliError: If it has no such option, or refuses the value.
+    """
+    own = task.predict_options
+    for name, text in options.items():
+        if name not in own:
+            has = f"has {', '.join(own)}" if own else "has none of its own"
+            near = nearest(name, [*OPTIONS, *own])
+            meant = f"; did you mean {near!r}?" if near else ""
+            raise CliError(f"no option --{name}{meant} ({type(task).__name__} {has})")
+        try:
+            value = own[name](text)
+        except ValueError as error:
+            kind = {int: "a whole number", float: "a number"}.get(own[name])
+            raise CliError(
+                f"--{name} {text}: " + (f"expected {kind}" if kind else str(error))
+            ) from error
+        try:
+            setattr(task, name, value)
+        except ValueError as error:
+            raise CliError(f"--{name} {text}: {error}") from error
+
+
+def _drawer(task: Task) -> Draw:
+    draw: Draw | None = getattr(task, "draw", None)
+    if draw is None:
+        raise CliError(f"--pictures: {type(task).__name__} draws nothing (it has no method `draw`)")
+    return draw
+
+
+def _write_pictures(
+    folder: Path,
+    records: Sequence[Mapping[str, Any]],
+    draw: Draw,
+    skip: bool,
+    bad: list[BadSample],
+) -> None:
+    """Draw every record in a folder, which is there when all are drawn."""
+    try:
+        with draft(folder) as beside:
+            names = picture_names([record["source"] for record in records])
+            for record, name in zip(records, names, strict=True):
+                try:
+                    write_png(draw(record), beside / name)
+                except BadSample as error:
+                    if not skip:
+                        raise CliError(str(error)) from error
+                    bad.append(error)
+            if folder.is_dir():
+                folder.rmdir()
+            beside.rename(folder)
+    except OSError as error:
+        raise CliError(f"--pictures {folder}: {error.strerror or error}") from error
+
+
+def picture_names(sources: Sequence[str]) -> list[str]:
+    """Return a PNG file's name for each source: that of its file, with a number behind where two are called alike."""
+    taken: set[str] = set()
+    names = []
+    for source in sources:
+        stem = "".join(c for c in Path(source).stem if c.isprintable())[:_LONGEST_NAME] or "item"
+        name, number = stem, 1
+        # Some file systems do not tell capitals from small letters.
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.casefold())
+        names.append(f"{name}.png")
+    return names
 
 
 def _load(arguments: Arguments) -> Task:

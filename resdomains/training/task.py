@@ -4,9 +4,9 @@ import inspect
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -77,6 +77,10 @@ class Task(LightningModule, ABC):
     The base optimises, counts and logs; a task never calls `self.log`. Every task has one `score` in [0, 1], higher
     is better, over the whole split and all processes, and states the score of guessing, so that domains compare.
 
+    Some methods are a task's choice, and a command that needs one says where it is missing: `embed(batch)` returns the
+    features before the head, `draw(record)` a predicted item as (3, H, W) uint8, and `export(folder, format)` writes
+    the network for another library and says what it wrote.
+
     Args:
         backbone: The residual network; its `blocks()` order the layer-wise rates.
         spec: The data's plain description, from which the task builds its head and its preprocessing.
@@ -86,8 +90,17 @@ class Task(LightningModule, ABC):
         ValueError: If more blocks shall be frozen than the backbone has.
     """
 
+    predict_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    """What `resdomains predict` sets of a task, as `--name VALUE`: names of properties, each with what makes a value of
+    the text, such as `float`. The property raises ValueError for a bad value, and its docstring is the help."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in cls.predict_options:
+            if getattr(getattr(cls, name, None), "fset", None) is None:
+                raise TypeError(
+                    f"{cls.__qualname__}.predict_options names {name!r}, which must be a property with a setter"
+                )
         if inspect.isabstract(cls):
             return
         parameters = inspect.signature(cls.__init__).parameters
@@ -172,6 +185,14 @@ class Task(LightningModule, ABC):
         can refuse or skip it.
         """
 
+    def row(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a table shows of a record of `predict`; lists of mappings in it are left out."""
+        return record
+
+    def formats(self) -> Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]]:
+        """Return formats that `resdomains predict` can write beside its own: each makes a text of all records."""
+        return {}
+
     def size(self, item: Any) -> int | None:
         """Return how much an item of `read` costs, such as its length: prediction batches those of like size.
 
@@ -213,7 +234,9 @@ class Task(LightningModule, ABC):
         """
         return []
 
-    def snapshots(self, split: Split, results: Mapping[str, Tensor]) -> dict[str, Sequence[Boxed]]:
+    def snapshots(
+        self, split: Split, results: Mapping[str, Tensor]
+    ) -> Mapping[str, Sequence[Boxed]]:
         """Return a few pictures of a split's samples with boxes, by file name without suffix.
 
         They are asked for after each validation of a fit and after the test. Each name becomes a sheet, which is kept
@@ -416,7 +439,7 @@ class Task(LightningModule, ABC):
         results[schema.SKILL] = torch.tensor(schema.skill(score, self.chance(self.spec)))
         self.results[split] = results
         scalars = {schema.key(split, n): v.float() for n, v in results.items() if v.ndim == 0}
-        plot_over_samples(self.loggers, scalars)
+        plot_over_samples(self.trainer.loggers, scalars)
         # The values are equal in all processes; this makes them known to callbacks that monitor one.
         self.log_dict(scalars, logger=False)
         self.write({name: float(value) for name, value in scalars.items()})

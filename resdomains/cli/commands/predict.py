@@ -12,8 +12,9 @@ of any length (WAV, FLAC, MP3, OGG); when each word was said is in json and csv.
 line; pairs of texts are JSON lists of two.
 
   --ckpt_path FILE      the checkpoint; it is all that is needed
-  --format FORMAT       table, json (a line an item) or csv
+  --format FORMAT       table, json (a line an item) or csv, or one of the task's own, such as coco of object detection
   --output FILE         write there instead of to the terminal
+  --pictures FOLDER     also draw each item, of a task that can, as PNG in a new or empty folder
   --top N               how many of the ranked results to show (5)
   --embeddings FILE     also write the features before the head: a .npz with source, embedding
   --batch_size N        items at once (32)
@@ -24,10 +25,15 @@ line; pairs of texts are JSON lists of two.
   --plugin MODULE       import a module of yours that the checkpoint's task needs
   --traceback           show where an error comes from
 
+A task has options of its own, such as the threshold of object detection:
+`resdomains predict --ckpt_path FILE --help` shows them.
+
 examples:
   resdomains predict --ckpt_path runs/.../checkpoints/best.ckpt photo.jpg folder/
   resdomains predict --ckpt_path best.ckpt folder/ --format csv --output labels.csv
   resdomains predict --ckpt_path best.ckpt interview.mp3 calls/ --format json --output transcripts.jsonl
+  resdomains predict --ckpt_path best.ckpt street.jpg --threshold 0.5 --pictures seen
+  resdomains predict --ckpt_path best.ckpt folder/ --format coco --output found.json
   resdomains predict --ckpt_path best.ckpt "a text" "another" reviews.csv --format json
   cut -f 2 log.tsv | resdomains predict --ckpt_path best.ckpt -"""
 
@@ -35,6 +41,7 @@ OPTIONS = (
     "ckpt_path",
     "format",
     "output",
+    "pictures",
     "top",
     "embeddings",
     "batch_size",
@@ -49,15 +56,20 @@ def run(name: str, tokens: list[str]) -> int:
     """Predict; returns the exit status."""
     if {"-h", "--help"} & set(tokens):
         print(HELP)
+        rest = [token for token in tokens if token not in ("-h", "--help")]
+        arguments = split(rest, options=OPTIONS, files=True, others=True)
+        if "ckpt_path" in arguments.options:
+            from resdomains.cli.prediction import explain
+
+            explain(arguments)
         return 0
-    arguments = split(tokens, options=OPTIONS, files=True)
+    arguments = split(tokens, options=OPTIONS, files=True, others=True)
     if "ckpt_path" not in arguments.options:
         raise CliError("`resdomains predict` needs --ckpt_path FILE")
     if not arguments.files:
         raise CliError(
             "`resdomains predict` needs files or folders to predict, or texts if its task reads them"
         )
-    arguments.choice("format", "table", ("table", "json", "csv"))
     arguments.choice("bad_samples", "refuse", ("refuse", "skip"))
     arguments.choice("accelerator", "auto", ("auto", "cpu", "cuda"))
     arguments.choice("precision", "auto", PRECISIONS)

@@ -196,9 +196,11 @@ def test_embeddings_are_the_features_before_the_head(cli: Run, best: str, points
             ("tiny.yaml", "--output", "no/where.csv"),
             "--output no/where.csv: its folder does not exist",
         ),
-        (("tiny.yaml", "--format", "cvs"), "--format cvs: did you mean 'csv'?"),
         (("tiny.yaml", "--precision", "16"), "--precision 16"),
-        (("tiny.yaml", "--tops", "3"), "no option --tops; did you mean 'top'?"),
+        (("tiny.yaml", "--model.x", "3"), "no option --model.x"),
+        (("tiny.yaml", "--pictures", "tiny.yaml"), "tiny.yaml: is a file; give a new or empty"),
+        (("tiny.yaml", "--pictures", "."), "is not empty; give a new or empty folder"),
+        (("tiny.yaml", "--pictures", "no/seen"), "no/seen: its folder does not exist"),
     ],
 )
 def test_bad_arguments_of_predict(cli: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -3,13 +3,20 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from resdomains.cli.prediction import render, windows
+from resdomains.cli.prediction import picture_names, render, windows
 from resdomains.training import Task
+
+from .conftest import TINY, Run
+from .test_fitting import run_folder
 
 WORDS = [{"word": "yes", "start": 0.5, "end": 0.75}, {"word": "no", "start": 1.0, "end": 1.5}]
 RECORDS: list[dict[str, Any]] = [
@@ -76,3 +83,124 @@ def test_items_that_differ_in_size_are_held_in_many_batches_but_not_more_than_me
     hour = 3600 * 16000
     assert taken([hour] * 7, 4) == [4, 3]
     assert taken([hour // 60] * 200, 4) == [70, 70, 60]
+
+
+@pytest.fixture
+def best(cli: Run) -> str:
+    """The checkpoint of a short run."""
+    short = ("--trainer.max_epochs", "1", "--test_after_fit", "false")
+    assert cli("fit", *TINY, *short)[0] == 0
+    return str(run_folder() / "checkpoints" / "last.ckpt")
+
+
+@pytest.fixture
+def files(folder: Path) -> list[str]:
+    """Points of which two files are called alike, but for capitals."""
+    paths = [folder / "a" / "one.txt", folder / "b" / "One.txt", folder / "b" / "two.txt"]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{number} 1")
+    return [str(path.relative_to(folder)) for path in paths]
+
+
+def predicted(cli: Run, best: str, *arguments: str) -> tuple[int, str, str]:
+    exact = ("--accelerator", "cpu", "--precision", "32")
+    return cli("predict", *TINY[:2], "--ckpt_path", best, *exact, *arguments)
+
+
+def test_items_are_drawn_each_in_a_file_of_its_own(cli: Run, best: str, files: list[str]) -> None:
+    status, out, errors = predicted(cli, best, *files, "--pictures", "seen", "--format", "json")
+    assert status == 0, errors
+    assert sorted(path.name for path in Path("seen").iterdir()) == [
+        "One_2.png",
+        "one.png",
+        "two.png",
+    ]
+    records = [json.loads(line) for line in out.splitlines()]
+    for record, name in zip(records, ("one.png", "One_2.png", "two.png"), strict=True):
+        with Image.open(Path("seen") / name) as image:
+            assert np.array(image).shape == (2, 5, 3)
+            assert int(np.array(image)[0, 0, 0]) == round(255 * record["probability"])
+    assert not list(Path().glob(".seen*"))
+
+
+def test_pictures_are_written_whole_or_not_at_all(
+    cli: Run, best: str, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = sys.modules["tiny_domain"].Tiny
+    draw = task.draw
+
+    def gone(self: Any, record: Any) -> Any:
+        return draw(self, {**record, "source": record["source"].replace("two", "gone")})
+
+    monkeypatch.setattr(task, "draw", gone)
+    status, out, errors = predicted(cli, best, *files, "--pictures", "seen")
+    assert (status, out, errors) == (2, "", "error: b/gone.txt: gone\n")
+    assert not list(Path().glob("*seen*"))
+    status, _, errors = predicted(cli, best, *files, "--pictures", "seen", "--bad_samples", "skip")
+    assert (status, errors) == (0, "error: skipped b/gone.txt: gone\n")
+    assert len(list(Path("seen").iterdir())) == 2
+
+
+def test_a_task_that_draws_nothing_says_so_before_it_computes(
+    cli: Run, best: str, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["tiny_domain"].Tiny, "draw", None)
+    monkeypatch.setattr(sys.modules["tiny_domain"].Tiny, "predict", None)
+    status, _, errors = predicted(cli, best, *files, "--pictures", "seen")
+    assert (status, errors) == (
+        2,
+        "error: --pictures: Tiny draws nothing (it has no method `draw`)\n",
+    )
+
+
+def test_names_of_pictures_never_meet() -> None:
+    sources = ["x/a.jpg", "y/a.png", "a_2.jpg", "A.gif", "", "n\x1b.jpg", "l" * 300 + ".jpg"]
+    names = picture_names(sources)
+    assert names[:6] == ["a.png", "a_2.png", "a_2_2.png", "A_3.png", "item.png", "n.png"]
+    assert len(names[6]) == 64
+
+
+def test_a_tasks_own_options_are_set(cli: Run, best: str, files: list[str]) -> None:
+    for cut, expected in (("0.0", ["one"] * 3), ("1", ["zero"] * 3)):
+        status, out, errors = predicted(cli, best, *files, "--cut", cut)
+        assert (status, errors) == (0, "")
+        assert [line.split()[-1] for line in out.splitlines()[1:]] == expected
+    # What a table shows is no part of the record.
+    assert "class" not in predicted(cli, best, *files, "--format", "json")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cut", "2"), "--cut 2: cut must lie in [0, 1], got 2.0"),
+        (("--cut=x",), "--cut x: expected a number"),
+        (("--least", "0.5"), "--least 0.5: expected a whole number"),
+        (("--cute", "1"), "no option --cute; did you mean 'cut'? (Tiny has cut, least)"),
+        (("--tops", "1"), "no option --tops; did you mean 'top'? (Tiny has cut, least)"),
+        (("--head", "1"), "no option --head (Tiny has cut, least)"),
+        (("--format", "cvs"), "--format cvs: did you mean 'csv'? allowed: count, csv, json, table"),
+    ],
+)
+def test_what_a_task_does_not_have_is_refused(
+    cli: Run, best: str, files: list[str], arguments: tuple[str, ...], message: str
+) -> None:
+    status, out, errors = predicted(cli, best, *files, *arguments)
+    assert (status, out, errors) == (2, "", f"error: {message}\n")
+
+
+def test_a_tasks_own_formats_are_written(cli: Run, best: str, files: list[str]) -> None:
+    status, out, _ = predicted(cli, best, *files, "--format", "count")
+    assert (status, out) == (0, "3 points\n")
+
+
+def test_help_with_a_checkpoint_shows_what_its_task_has(cli: Run, best: str) -> None:
+    status, out, _ = predicted(cli, best, "--help", "--cut", "0.25")
+    assert status == 0
+    assert out.splitlines()[-4:] == [
+        "Tiny has these options:",
+        "  --cut VALUE           The probability from which it is one (0.5)",
+        "  --least VALUE         The smallest whole number (0)",
+        "Tiny writes these formats too: count",
+    ]
+    assert "Tiny" not in cli("predict", "--help")[1]

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -149,6 +149,45 @@ class Tiny(Task):
             {"source": source, "probability": p, "top": [["one", p], ["zero", 1 - p]]}
             for source, p in zip(batch["source"], probabilities, strict=True)
         ]
+
+    predict_options: ClassVar = {"cut": float, "least": int}
+
+    @property
+    def least(self) -> int:
+        """The smallest whole number."""
+        return 0
+
+    @least.setter
+    def least(self, value: int) -> None:
+        assert isinstance(value, int)
+
+    @property
+    def cut(self) -> float:
+        """The probability from which it is one.
+
+        Not shown in the help.
+        """
+        return self._cut
+
+    _cut = 0.5
+
+    @cut.setter
+    def cut(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"cut must lie in [0, 1], got {value}")
+        self._cut = value
+
+    def row(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        return {**record, "class": "one" if record["probability"] >= self.cut else "zero"}
+
+    def formats(self) -> dict[str, Any]:
+        return {"count": lambda records: f"{len(records)} points"}
+
+    def draw(self, record: Mapping[str, Any]) -> Tensor:
+        if not Path(record["source"]).is_file():
+            raise BadSample(record["source"], "gone")
+        grey = torch.tensor(round(255 * record["probability"]), dtype=torch.uint8)
+        return grey.expand(3, 2, 5)
 
     def read(self, inputs: Sequence[str]) -> Iterator[Any]:
         for path in map(Path, inputs):

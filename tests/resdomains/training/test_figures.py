@@ -222,7 +222,7 @@ class Seeing(Side):
         torch.rand(1)
         random.random()
         np.random.rand()
-        seen = batch[0].clamp(0, 1).mul(255).byte()
+        seen: Tensor = batch[0].clamp(0, 1).mul(255).byte()
         return seen[None].expand(3, -1, -1)
 
 

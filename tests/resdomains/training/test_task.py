@@ -7,7 +7,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
@@ -233,6 +233,13 @@ def test_task_must_take_what_the_launcher_gives() -> None:
                 self, *, backbone: nn.Module, optimization: Optimization | None = None
             ) -> None:
                 super().__init__(backbone=backbone, spec={}, optimization=optimization)
+
+
+def test_an_option_of_predict_must_be_a_property() -> None:
+    with pytest.raises(TypeError, match=r"Bad.predict_options names 'lr_', which must be a prop"):
+
+        class Bad(Side):
+            predict_options: ClassVar = {"lr": float, "lr_": float}
 
 
 @pytest.mark.parametrize(
