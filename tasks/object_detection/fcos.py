@@ -55,6 +55,15 @@ class Dense(NamedTuple):
     strides: Tensor
     levels: tuple[Level, ...]
 
+    def picture(self, place: int) -> "Dense":
+        """Return what is said of one picture of the batch, as a batch of one."""
+        one = slice(place, place + 1)
+        return self._replace(
+            logits=self.logits[one],
+            distances=self.distances[one],
+            centerness=self.centerness[one],
+        )
+
 
 class Losses(NamedTuple):
     """What is minimised: `terms` by name, each a sum over the batch's positions, and how many stand for an object."""

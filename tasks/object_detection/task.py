@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from resdomains.vision import denormalise, find_pictures, read_picture, resize
 
 from .annotations import COLUMNS
 from .data import DetectionData, Pictures, padded, prepared
-from .fcos import DetectionHead, FCOSHead, Found
+from .fcos import Dense, DetectionHead, FCOSHead, Found
 from .metrics import build_metrics, tables
 from .spec import DetectionSpec
 from .tiles import cut, merge
@@ -58,7 +58,11 @@ class ObjectDetection(Task):
         ValueError: If spec and backbone do not fit each other, or a number is out of range.
     """
 
-    predict_options: ClassVar[Mapping[str, Any]] = {"threshold": float, "tile": int, "overlap": float}
+    predict_options: ClassVar[Mapping[str, Any]] = {
+        "threshold": float,
+        "tile": int,
+        "overlap": float,
+    }
 
     def __init__(
         self,
@@ -128,36 +132,65 @@ class ObjectDetection(Task):
             raise ValueError(f"overlap is a share of a tile and must lie in [0, 1), got {value}")
         self._overlap = value
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor) -> Dense:
         """Return what the head says of every position of (B, C, H, W) normalised pictures."""
         features: Features = self.backbone(images)
-        return self.head(features)
+        return cast(Dense, self.head(features))
 
     def build_metrics(self) -> dict[str, Metric]:
         """Return COCO's metrics, and what is drawn of them."""
         return build_metrics(len(self.detection_spec.classes))
 
     def step(self, batch: Any, split: Split) -> StepResult:
-        """Compute the loss of a batch and measure what is found."""
-        dense = self(batch["image"])
-        boxes, labels, owner = batch["boxes"], batch["labels"], batch["owner"]
-        if "truth" in batch:
-            alone = batch["truth"][:, _CROWD] == 0
-            boxes, labels, owner = boxes[alone], labels[alone], owner[alone]
-        losses, positives = self.head.loss(dense, boxes, labels, owner)
-        if split == "train":
-            positives = _mean_over_processes(positives)
-        loss = torch.stack(list(losses.values())).sum() / positives.clamp(min=1)
+        """Compute the loss of a batch; in evaluation picture by picture, and measure what is found."""
         if split != "train":
-            found = self._found(dense, batch["sizes"], batch["original"], _EVALUATED)
-            for metric in self.metrics_of(split).values():
-                metric.update(batch["index"], found, batch["truth"], batch["owner"])
-            for index, own in zip(batch["index"].tolist(), found, strict=True):
-                if len(self._kept) < _SHOWN:
-                    self._kept[index] = own
-        return StepResult(loss, len(batch["image"]))
+            return self._evaluated(batch, split)
+        dense = self(batch["image"])
+        losses, positives = self.head.loss(dense, batch["boxes"], batch["labels"], batch["owner"])
+        total = torch.stack(list(losses.values())).sum()
+        return StepResult(total / _mean_over_processes(positives).clamp(min=1), len(batch["image"]))
 
-    def _found(self, dense: Any, sizes: Tensor, original: Tensor, threshold: float) -> list[Found]:
+    def _evaluated(self, batch: Any, split: Split) -> StepResult:
+        count = len(batch["image"])
+        alone = batch["truth"][:, _CROWD] == 0
+        losses: list[Tensor] = []
+        found: dict[int, Found] = {}
+        for places, images in self._alike(batch["image"], batch["sizes"]):
+            dense = self(images)
+            sizes, original = batch["sizes"][places], batch["original"][places]
+            founds = self._found(dense, sizes, original, _EVALUATED)
+            found.update(zip(places, founds, strict=True))
+            for row, place in enumerate(places):
+                own = alone & (batch["owner"] == place)
+                boxes, labels = batch["boxes"][own], batch["labels"][own]
+                terms, positives = self.head.loss(
+                    dense.picture(row), boxes, labels, torch.zeros_like(labels)
+                )
+                losses.append(torch.stack(list(terms.values())).sum() / positives.clamp(min=1))
+        in_order = [found[place] for place in range(count)]
+        for metric in self.metrics_of(split).values():
+            metric.update(batch["index"], in_order, batch["truth"], batch["owner"])
+        for index, own_found in zip(batch["index"].tolist(), in_order, strict=True):
+            if len(self._kept) < _SHOWN:
+                self._kept[index] = own_found
+        return StepResult(torch.stack(losses).mean(), count)
+
+    def _alike(self, images: Tensor, sizes: Tensor) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield the places of pictures that alone would be padded alike, and the pictures, padded just so.
+
+        What is behind a picture counts in group norm and near the edge, and so would its batch mates.
+        """
+        fitting = self.detection_spec.fitting
+        alike: dict[tuple[int, int], list[int]] = {}
+        for place, size in enumerate(sizes.tolist()):
+            alike.setdefault(fitting.canvas(*size), []).append(place)
+        for (height, width), places in alike.items():
+            own = images if len(places) == len(images) else images[places]
+            yield places, own[:, :, :height, :width]
+
+    def _found(
+        self, dense: Dense, sizes: Tensor, original: Tensor, threshold: float
+    ) -> list[Found]:
         """Return what the network sees, in pixels of the pictures as they were read."""
         found = self.head.detect(dense, sizes, threshold)
         ratios = (original / sizes).flip(1).repeat(1, 2).float()
@@ -303,8 +336,7 @@ class ObjectDetection(Task):
             founds = self._tiled(batch)
             sources, originals = batch["source"], batch["original"]
         else:
-            dense = self(batch["image"])
-            founds = self._found(dense, batch["sizes"], batch["original"], self.threshold)
+            founds = self._seen(batch["image"], batch["sizes"], batch["original"])
             sources = [f"sample {index}" for index in batch["index"].tolist()]
             originals = batch["original"].tolist()
         return [
@@ -331,24 +363,28 @@ class ObjectDetection(Task):
             for label, score, box in rows
         ]
 
+    def _seen(self, images: Tensor, sizes: Tensor, original: Tensor) -> list[Found]:
+        """Return what `predict` reports of normalised pictures, in pixels of the pictures as they were read."""
+        found: dict[int, Found] = {}
+        for places, own in self._alike(images, sizes):
+            founds = self._found(self(own), sizes[places], original[places], self.threshold)
+            found.update(zip(places, founds, strict=True))
+        return [found[place] for place in range(len(images))]
+
     def _tiled(self, batch: Mapping[str, Any]) -> list[Found]:
         """Return what is found in each picture, whose tiles are computed a few at a time."""
         tiles = [tile for own in batch["tiles"] for tile in own]
         places = [place for own in batch["places"] for place in own]
-        # Tiles of like shape share a batch, so that little of it is padding.
-        order = sorted(range(len(tiles)), key=lambda i: tuple(tiles[i].shape))
-        found: dict[int, Found] = {}
-        for begin in range(0, len(order), _TOGETHER):
-            some = order[begin : begin + _TOGETHER]
-            images = padded([tiles[i] for i in some], self.detection_spec.fitting)
-            sizes = images["sizes"].to(self.device)
-            pixels = prepared(images["image"].to(self.device), sizes, self.detection_spec)
-            original = torch.tensor([places[i][2:] for i in some], device=self.device)
-            founds = self._found(self(pixels), sizes, original, self.threshold)
-            found.update(zip(some, founds, strict=True))
+        found: list[Found] = []
+        for begin in range(0, len(tiles), _TOGETHER):
+            some = padded(tiles[begin : begin + _TOGETHER], self.detection_spec.fitting)
+            sizes = some["sizes"].to(self.device)
+            images = prepared(some["image"].to(self.device), sizes, self.detection_spec)
+            original = torch.tensor([place[2:] for place in places[begin : begin + _TOGETHER]])
+            found += self._seen(images, sizes, original.to(self.device))
         merged, first = [], 0
         for own in batch["places"]:
-            of_picture = [found[i] for i in range(first, first + len(own))]
+            of_picture = found[first : first + len(own)]
             merged.append(of_picture[0] if len(own) == 1 else merge(of_picture, own))
             first += len(own)
         return merged

@@ -8,13 +8,16 @@ from resdomains_tasks.object_detection.sizes import Letterbox, ShorterSide, Size
 SHAPES = [(480, 640), (1, 1), (3, 4000), (4000, 3), (1080, 1920), (97, 131)]
 
 
-@pytest.mark.parametrize(("height", "width"), SHAPES)
+# Torchvision resizes a strip of 3 x 4000 to a height of 0 and fails.
+@pytest.mark.parametrize(
+    ("height", "width"), [s for s in SHAPES if s[0] / s[1] not in (3 / 4000, 4000 / 3)]
+)
 def test_the_shorter_side_decides_as_in_torchvision(height: int, width: int) -> None:
     transform = pytest.importorskip("torchvision.models.detection.transform")
     theirs = transform.GeneralizedRCNNTransform(200, 333, [0.0], [1.0])
     expected = theirs.resize(torch.zeros(1, height, width))[0].shape[-2:]
     found = ShorterSide(200, 333).scaled(height, width)
-    assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True)) or 1 in found
+    assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("size", [ShorterSide(200, 333), Letterbox(224, 320)])
