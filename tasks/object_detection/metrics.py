@@ -86,7 +86,7 @@ class CocoMetrics(Gathered):
             torch.column_stack([part.double() for part in (one.boxes, one.scores, one.labels)])
             for one in found
         ]
-        numbers = torch.tensor([len(row) for row in rows], device=index.device)
+        numbers = index.new_tensor([len(row) for row in rows])
         objects = torch.bincount(owner, minlength=len(index))
         self.pictures.append(torch.stack((index, numbers, objects), 1))
         self.found.extend(rows)
