@@ -191,7 +191,7 @@ def test_torch_that_was_tried_is_in_range(version: str) -> None:
 def test_all_takes_in_every_domain() -> None:
     extras = project()["optional-dependencies"]
     domains = extras.keys() - {"all", "dev"}
-    assert domains == {"vision", "speech", "speech-demo", "text", "rl"}
+    assert domains == {"vision", "speech", "speech-demo", "text", "rl", "onnx"}
     [everything] = [Requirement(text) for text in extras["all"]]
     assert everything.extras == domains
     assert "all" in {extra for text in extras["dev"] for extra in Requirement(text).extras}
