@@ -130,10 +130,9 @@ def _set_options(task: Task, options: Mapping[str, str]) -> None:
         try:
             value = own[name](text)
         except ValueError as error:
-            kind = {int: "a whole number", float: "a number"}.get(own[name])
-            raise CliError(
-                f"--{name} {text}: " + (f"expected {kind}" if kind else str(error))
-            ) from error
+            kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+            expected = f"expected {kinds[own[name]]}" if own[name] in kinds else str(error)
+            raise CliError(f"--{name} {text}: {expected}") from error
         try:
             setattr(task, name, value)
         except ValueError as error:

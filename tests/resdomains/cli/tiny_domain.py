@@ -150,6 +150,7 @@ class Tiny(Task):
             for source, p in zip(batch["source"], probabilities, strict=True)
         ]
 
+    _cut = 0.5
     predict_options: ClassVar = {"cut": float, "least": int}
 
     @property
@@ -168,8 +169,6 @@ class Tiny(Task):
         Not shown in the help.
         """
         return self._cut
-
-    _cut = 0.5
 
     @cut.setter
     def cut(self, value: float) -> None:
