@@ -1,6 +1,6 @@
 """The embedded default: scenes of real handwritten digits on textured ground, composed when they are read."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from .sizes import ShorterSide, Size
 from .textures import Field, colour, ground
 
 _Bytes = npt.NDArray[np.uint8]
+_Number = TypeVar("_Number", bound=np.generic)
 
 _VAL, _TEST = 144, 360  # scans: the first validate, the last test
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -97,18 +98,20 @@ class Composer:
         placed: list[Placed] = []
         # Whose ink is seen at each pixel: 0 for the ground, 1 for the first digit.
         owner = np.zeros((self.height, self.width), np.uint8)
-        inks: list[int] = []
+        # How many pixels of each digit's ink may still be covered.
+        spare = np.empty(0, np.int64)
         for _ in range(count):
             glyph = self._glyph(rng, split)
-            found = self._place(rng, glyph, owner, inks)
+            found = self._place(rng, glyph, owner, spare)
             if found is None:
                 continue
-            placed.append(found)
-            x1, y1, x2, y2 = found.box
-            _window(owner, found)[_rim(found, owner) >= _INK] = 0
+            one, hidden = found
+            placed.append(one)
+            x1, y1, x2, y2 = one.box
+            _window(owner, one)[_rim(one, owner) >= _INK] = 0
             ink = glyph.ink >= _INK
             owner[y1:y2, x1:x2][ink] = len(placed)
-            inks.append(int(ink.sum()))
+            spare = np.append(spare - hidden, int(self._covered * ink.sum()))
         return placed
 
     def paint(self, split: Split, number: int, placed: list[Placed]) -> _Bytes:
@@ -142,7 +145,7 @@ class Composer:
         smallest, largest = self._sizes
         # Squared: small ones are likelier, as in most pictures.
         size = smallest + large * large * (largest - smallest)
-        side = int(size * _ROOM) + 2
+        side = int(size * _ROOM) + 4
         step = _CELLS / size
         across = step / (0.8 + 0.4 * wide)
         slant = 0.3 * (slant - 0.5)
@@ -167,16 +170,15 @@ class Composer:
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
         return Glyph(
             ink[top:bottom, left:right],
-            np.pad(rim, 1)[top : bottom + 2, left : right + 2],
+            rim[top - 1 : bottom + 1, left - 1 : right + 1],
             int(self._labels[split][which]),
         )
 
     def _place(
-        self, rng: np.random.Generator, glyph: Glyph, owner: _Bytes, inks: list[int]
-    ) -> Placed | None:
-        """Find a place where a digit covers no other too much; None if that takes too many tries."""
+        self, rng: np.random.Generator, glyph: Glyph, owner: _Bytes, spare: npt.NDArray[np.int64]
+    ) -> tuple[Placed, npt.NDArray[np.int64]] | None:
+        """Find a place where a digit covers no other too much, and how much it covers; None after too many tries."""
         height, width = glyph.ink.shape
-        seen = np.bincount(owner.reshape(-1), minlength=len(inks) + 1)[1:]
         for _ in range(_TRIES):
             down, across = rng.random(2)
             one = Placed(
@@ -185,19 +187,19 @@ class Composer:
                 int(across * (self.width - width + 1)),
             )
             under = _window(owner, one)[_rim(one, owner) >= _INK]
-            hidden = np.bincount(under, minlength=len(inks) + 1)[1:]
-            if (seen - hidden >= (1.0 - self._covered) * np.array(inks)).all():
-                return one
+            hidden = np.bincount(under, minlength=len(spare) + 1)[1:]
+            if (hidden <= spare).all():
+                return one, hidden
         return None
 
 
-def _window(pixels: npt.NDArray[np.generic], one: Placed) -> npt.NDArray[np.generic]:
+def _window(pixels: npt.NDArray[_Number], one: Placed) -> npt.NDArray[_Number]:
     """Return the part of a picture, (H, W, ...), where a digit's rim lies."""
     x1, y1, x2, y2 = one.box
     return pixels[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1]
 
 
-def _rim(one: Placed, pixels: npt.NDArray[np.generic]) -> _Bytes:
+def _rim(one: Placed, pixels: npt.NDArray[_Number]) -> _Bytes:
     """Return the part of a digit's rim that lies in the picture."""
     x1, y1, x2, y2 = one.box
     height, width = pixels.shape[:2]

@@ -47,12 +47,14 @@ def gradient(rng: np.random.Generator, height: int, width: int) -> Field:
     """Return a slope from one side to the other, or around a point."""
     if rng.random() < 0.5:
         slope = _along(rng, height, width, max(height, width))
-        return (slope - slope.min()) / np.float32(np.ptp(slope) + 1e-6)
+        slope -= slope.min()
+        return slope / np.float32(slope.max() + 1e-6)
     y, x = (rng.random(2) * (height, width)).astype(np.float32)
     square = (np.arange(height, dtype=np.float32) - y)[:, None] ** 2 + (
         np.arange(width, dtype=np.float32) - x
     ) ** 2
-    return np.sqrt(square / square.max())
+    distance: Field = np.sqrt(square / square.max())
+    return distance
 
 
 def stripes(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -70,7 +72,8 @@ def tiles(rng: np.random.Generator, height: int, width: int) -> Field:
     y = (np.arange(height) / size + start[0]).astype(int)
     x = (np.arange(width) / size + start[1]).astype(int)
     shades = rng.random((int(height / size) + 2, int(width / size) + 2), np.float32)
-    return shades[y[:, None], x]
+    found: Field = shades[y[:, None], x]
+    return found
 
 
 def speckle(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -132,7 +135,8 @@ def _along(rng: np.random.Generator, height: int, width: int, period: float) -> 
     y, x = rng.random(2) * 2.0 - 1.0
     length = period * max(float(np.sqrt(y * y + x * x)), 1e-3)
     down = (np.arange(height) * (y / length)).astype(np.float32)
-    return down[:, None] + (np.arange(width) * (x / length)).astype(np.float32)
+    phase: Field = down[:, None] + (np.arange(width) * (x / length)).astype(np.float32)
+    return phase
 
 
 def _wave(phase: Field) -> Field:

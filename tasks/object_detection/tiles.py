@@ -132,8 +132,7 @@ class _Objects:
         high = (self.boxes[:, 2:] >= self.known[:, 2:] - _MARGIN) & (
             self.known[:, 2:] < picture[2:]
         )
-        found: npt.NDArray[np.bool_] = (low | high).any(1)
-        return found
+        return np.asarray((low | high).any(1))
 
 
 def _joined(kept: _Objects, new: _Objects, tile: Rows, picture: Rows, iou: float) -> _Objects:
