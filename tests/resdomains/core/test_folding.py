@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import resdomains.core as core
-from resdomains.core import BatchNorm, Conv, PooledHead, fold
+from resdomains.core import BatchNorm, Conv, FrozenBatchNorm, PooledHead, fold
 
 
 def moved(network: core.ResNet) -> core.ResNet:
@@ -32,6 +32,16 @@ def test_folding_keeps_the_result(name: str, left: int) -> None:
     assert any(isinstance(m, BatchNorm) for m in network.modules()), "the original is untouched"
     assert not any(p.requires_grad for p in folded.parameters())
     assert all(m.bias is None for m in network.modules() if isinstance(m, Conv))
+
+
+def test_frozen_norms_fold_alike() -> None:
+    network = core.resnet20(norm=FrozenBatchNorm)
+    network.load_state_dict(moved(core.resnet20()).state_dict())
+    folded = fold(network)
+    assert not any(isinstance(m, BatchNorm) for m in folded.modules())
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x).maps[-1], network(x).maps[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_folding_keeps_the_result_with_lengths() -> None:

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from resdomains.core import BatchNorm, GroupNorm, LayerNorm, Norm, RMSNorm, Valid
+from resdomains.core import (
+    BatchNorm,
+    FrozenBatchNorm,
+    GroupNorm,
+    LayerNorm,
+    Norm,
+    ResNet2d,
+    RMSNorm,
+    Valid,
+)
 from resdomains.core.masks import pack, packed
 
 
@@ -16,6 +25,33 @@ def test_batch_norm_is_torchs() -> None:
     for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, msg=name)
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_frozen_batch_norm_is_batch_norm_in_eval_whose_state_it_takes() -> None:
+    torch.manual_seed(0)
+    trained = BatchNorm(5)
+    for tensor in trained.state_dict().values():
+        tensor.copy_(torch.rand(tensor.shape) + 0.5)
+    frozen = FrozenBatchNorm(5)
+    frozen.load_state_dict(trained.state_dict())
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    assert not list(frozen.requires_grad_().parameters())
+    x = torch.randn(4, 5, 3, 3, requires_grad=True)
+    torch.testing.assert_close(frozen.train()(x), trained.eval()(x))
+    frozen(x).sum().backward()
+    expected = trained.weight * torch.rsqrt(trained.running_var + trained.eps)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, expected.view(1, 5, 1, 1).expand_as(x))
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    trained.load_state_dict(frozen.state_dict())
+
+
+def test_a_branch_that_ends_in_frozen_batch_norm_can_leave_zero() -> None:
+    """The zero that a branch starts with must stand where something learns."""
+    network = ResNet2d(layers=[2], channels=[4], norm=FrozenBatchNorm)
+    assert all(part.weight.all() for part in network.modules() if isinstance(part, FrozenBatchNorm))
+    network(torch.randn(2, 3, 8, 8)).maps[-1].square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_layer_norm_treats_positions_alone() -> None:

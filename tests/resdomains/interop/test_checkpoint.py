@@ -17,6 +17,7 @@ from resdomains.core import (
     ResidualMLP,
     ResNet2d,
     TanhPooler,
+    TaskHead,
     bert,
 )
 from resdomains.interop import Checkpoint
@@ -212,3 +213,34 @@ def test_a_changed_byte_of_the_weights_is_seen(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a.ckpt: damaged .*the checksum of its part .* is wrong"):
         Checkpoint(str(path)).load(mlp())
+
+
+class Grid(TaskHead):
+    """A head of another task: an output a class, and something that all classes share."""
+
+    rows = ("outputs.weight",)
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.outputs = nn.Conv2d(8, classes, 3, bias=False)
+        self.shared = nn.Linear(8, 5)
+
+
+def test_heads_of_any_task_say_which_rows_have_names(tmp_path: Path) -> None:
+    head = random(Grid(2))
+    path = save(tmp_path / "a.ckpt", mlp(), head, labels("a", "b"))
+    ours = Grid(3)
+    fresh = ours.outputs.weight[0].clone()
+    loaded = Checkpoint(path).load(mlp(), ours, labels("x", "b", "a"))
+    assert torch.equal(ours.outputs.weight[1:], head.outputs.weight.flip(0))
+    assert torch.equal(ours.outputs.weight[0], fresh)
+    assert torch.equal(ours.shared.weight, head.shared.weight)
+    assert loaded.reason == "2 of 3 outputs are the source's, the rest begin anew: x"
+
+
+def test_rows_of_another_width_are_another_head(tmp_path: Path) -> None:
+    head = random(Grid(2))
+    head.outputs = nn.Conv2d(8, 2, 1, bias=False)
+    path = save(tmp_path / "a.ckpt", mlp(), head, labels("a", "b"))
+    loaded = Checkpoint(path).load(mlp(), Grid(2), labels("a", "b"))
+    assert loaded.reason == "the source's head has other parts than this Grid"

@@ -48,11 +48,11 @@ def theirs() -> nn.Module:
     with torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
+                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
             if name.endswith(("cls_logits", "bbox_reg", "bbox_ctrness")):
-                nn.init.normal_(module.weight, std=0.05)  # type: ignore[arg-type]
-                nn.init.normal_(module.bias, mean=0.5, std=0.5)  # type: ignore[arg-type]
+                nn.init.normal_(module.weight, std=0.05)
+                nn.init.normal_(module.bias, mean=0.5, std=0.5)
     return model.eval()
 
 
