@@ -405,7 +405,8 @@ def _rows(x: Tensor) -> Tensor:
 def _points(level: Level, device: torch.device) -> Tensor:
     y = torch.arange(level.height, device=device, dtype=torch.float32) * level.down
     x = torch.arange(level.width, device=device, dtype=torch.float32) * level.across
-    return torch.stack((x.repeat(level.height), y.repeat_interleave(level.width)), 1)
+    size = (level.height, level.width)
+    return torch.stack((x.expand(size), y[:, None].expand(size)), 2).flatten(0, 1)
 
 
 def _groups_of_eight(channels: int) -> Norm:
