@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributed.nn.functional import all_reduce
 
 from resdomains.core.masks import (
@@ -209,7 +210,49 @@ class GroupNorm(PositionsNorm):
         self.groups = channels // channels_per_group
 
     def normalise(self, x: Tensor, valid: Valid | None) -> Tensor:
+        if everything(valid) and _slow(x):
+            y: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.groups, self.eps)  # type: ignore[no-untyped-call]
+            return y
         return group_norm(x, valid, self.groups, self.weight, self.bias, self.eps)
+
+
+def _slow(x: Tensor) -> bool:
+    """Whether torch's gradient of group norm is slow: bfloat16 on the CPU (torch 2.11: 3 x float32)."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.dtype == torch.bfloat16
+        and torch.is_grad_enabled()
+    )
+
+
+class _GroupNorm(torch.autograd.Function):
+    """``F.group_norm`` of bfloat16 maps, whose gradients are computed in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+    ) -> Tensor:
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        ctx.sizes = x.shape[0], x.shape[1], x[0, 0].numel(), groups
+        x = x.contiguous(memory_format=ctx.layout)
+        y, mean, rstd = torch.ops.aten.native_group_norm(
+            x, weight.float(), bias.float(), *ctx.sizes, eps
+        )
+        ctx.save_for_backward(x, weight, mean, rstd)
+        return y  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, rstd = ctx.saved_tensors
+        # The kernel reads both in the same order, whatever their strides say.
+        gradient = gradient.float().contiguous(memory_format=ctx.layout)
+        of_x, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
+            gradient, x.float(), mean, rstd, weight.float(), *ctx.sizes, [True] * 3
+        )
+        return of_x.to(x.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype), None, None
 
 
 class LayerNorm(Norm):

@@ -67,6 +67,27 @@ def test_group_norm_is_torchs() -> None:
     torch.testing.assert_close(GroupNorm(8, 4)(x), nn.GroupNorm(2, 8)(x))
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_group_norm_of_bfloat16_has_the_gradients_of_float32(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 32, 9, 7).bfloat16().contiguous(memory_format=layout)
+    downstream = torch.randn(2, 32, 9, 7).bfloat16()
+    exact, rounded = GroupNorm(32, 8), GroupNorm(32, 8)
+    nn.init.normal_(exact.weight)
+    rounded.load_state_dict(exact.state_dict())
+    a, b = x.float().requires_grad_(), x.clone(memory_format=layout).requires_grad_()
+    expected, got = exact(a), rounded(b)
+    torch.autograd.backward([expected, got], [downstream.float(), downstream])
+    assert got.dtype == torch.bfloat16
+    assert got.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(got.float(), expected, rtol=1e-2, atol=1e-2)
+    assert a.grad is not None
+    assert b.grad is not None
+    torch.testing.assert_close(b.grad, a.grad.bfloat16(), rtol=1e-2, atol=1e-3)
+    for ours, theirs in zip(rounded.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
 def test_group_norm_names_a_divisor() -> None:
     with pytest.raises(ValueError, match=r"channels_per_group=16 does not divide 20.*such as 20"):
         GroupNorm(20)
