@@ -26,6 +26,7 @@ _CALLED: dict[Split, tuple[str, ...]] = {
     "test": ("test",),
 }
 _ROBOFLOW = "_annotations.coco.json"
+_NOT_STATED = float("nan")
 _LARGEST = 2**53  # whole numbers up to this are exact in float64
 _LONGEST = 80  # characters of a wrong value that a message shows
 
@@ -260,15 +261,19 @@ class _Finder:
 
     def __init__(self, folders: Folders, places: Sequence[Path]) -> None:
         self.folders, self.places = folders, places
+        self._below: dict[str, list[str]] = {}
 
     def find(self, name: str) -> str | None:
         """Return a picture's path, if there is such a file."""
         for given in dict.fromkeys((name, PureWindowsPath(name).name)):
-            given_path = Path(given)
-            for place in self.places:
-                folder = str(place / given_path.parent)
-                if given_path.name in self.folders.files(folder):
-                    return f"{folder}{os.sep}{given_path.name}"
+            parent, _, base = given.rpartition("/")
+            if parent not in self._below:
+                # A leading slash stays: a path from the top of the disk is taken as it is.
+                above = f"{parent}/" if given.startswith("/") else parent
+                self._below[parent] = [str(place / above) for place in self.places]
+            for folder in self._below[parent]:
+                if base in self.folders.files(folder):
+                    return f"{folder}{os.sep}{base}"
         return None
 
 
@@ -284,7 +289,7 @@ class _Document:
     """
 
     def __init__(self, path: Path, where: str) -> None:
-        self.path, self.where = path, where
+        self.path, self.where = str(path), where
         content = _content(path)
         self.images: list[Any] = content["images"]
         self.annotations: list[Any] = content["annotations"]
@@ -318,7 +323,7 @@ class _Document:
         files: dict[str, int] = {}
         for place, image in enumerate(self.images):
             try:
-                number = _id(image, f"{self.path}: images[{place}]")
+                number = _id(image, self.path, "images", place)
                 where = f"{self.path}: image {number}"
                 if number in stated:
                     spoilt.add(number)
@@ -343,14 +348,13 @@ class _Document:
         marks = Counter[int]()
         for place, annotation in enumerate(self.annotations):
             try:
-                mark = _id(annotation, f"{self.path}: annotations[{place}]")
+                mark = _id(annotation, self.path, "annotations", place)
                 marks[mark] += 1
-                where = f"{self.path}: annotation {mark}"
                 image = annotation.get("image_id")
                 if not _whole(image) or image not in stated:
-                    raise BadSample(where, f"no image has the id {_cut(image)}, its 'image_id'")
+                    raise self._bad(mark, f"no image has the id {_cut(image)}, its 'image_id'")
                 try:
-                    stated[image].append(self._object(annotation, mark, where))
+                    stated[image].append(self._object(annotation, mark))
                 except BadSample:
                     spoilt.add(image)  # what it marks would count as background
                     raise
@@ -366,16 +370,16 @@ class _Document:
             if number not in spoilt:
                 listing.add(split, path, size, stated[number], where=self.path, number=number)
 
-    def _object(self, annotation: dict[str, Any], mark: int, where: str) -> Stated:
+    def _object(self, annotation: dict[str, Any], mark: int) -> Stated:
         category = annotation.get("category_id")
         name = self.names.get(category) if _whole(category) else None
         if name is None:
             known = [f"{number} ({name})" for number, name in self.names.items()]
-            raise BadSample(where, f"unknown category {_cut(category)}; there are {shortly(known)}")
+            raise self._bad(mark, f"unknown category {_cut(category)}; there are {shortly(known)}")
         box = annotation.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_number, box)):
-            raise BadSample(
-                where, f"'bbox' must be four numbers, x, y, width and height, got {_cut(box)}"
+            raise self._bad(
+                mark, f"'bbox' must be four numbers, x, y, width and height, got {_cut(box)}"
             )
         x, y, width, height = box
         area = annotation.get("area")
@@ -385,8 +389,11 @@ class _Document:
             (x, y, x + width, y + height),
             bool(annotation.get("iscrowd")),
             bool(annotation.get("ignore")),
-            area if _number(area) else float("nan"),
+            area if _number(area) else _NOT_STATED,
         )
+
+    def _bad(self, mark: int, reason: str) -> BadSample:
+        return BadSample(f"{self.path}: annotation {mark}", reason)
 
 
 def _content(path: Path) -> dict[str, list[Any]]:
@@ -420,13 +427,19 @@ def _lean(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _id(entry: object, where: str) -> int:
-    if not isinstance(entry, dict):
-        raise BadSample(where, f"must be an object with an 'id', got {_cut(entry)}")
-    number = entry.get("id")
+def _id(entry: object, path: str, key: str, place: int) -> int:
+    """Return the id of an entry of a list.
+
+    Raises:
+        BadSample: If it has none.
+    """
+    number = entry.get("id") if isinstance(entry, dict) else None
     if not _whole(number):
-        raise BadSample(where, f"'id' must be a whole number, got {_cut(number)}")
-    return int(number)
+        raise BadSample(
+            f"{path}: {key}[{place}]",
+            f"must be an object with a whole number as 'id', got {_cut(entry)}",
+        )
+    return number
 
 
 def _size(image: dict[str, Any], where: str) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,12 +71,12 @@ def _split(
     if len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(numbers) + 1))
     stems = [_stem(found) for found in pictures]
-    count = Counter(stem.lower() for stem in stems)  # some disks do not tell cases apart
+    if len({stem.lower() for stem in stems}) < len(stems):  # some disks do not tell cases apart
+        stems = [f"{place:06d}_{stem}" for place, stem in enumerate(stems)]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for place, (found, number, stem) in enumerate(zip(pictures, numbers, stems, strict=True)):
-        unique = stem if count[stem.lower()] == 1 else f"{place:06d}_{stem}"
-        name, boxes, height, width = _write(found, folder, unique)
+    for found, number, stem in zip(pictures, numbers, stems, strict=True):
+        name, boxes, height, width = _write(found, folder, stem)
         images.append({"id": number, "file_name": name, "height": height, "width": width})
         for (x1, y1, x2, y2), (label, crowd, difficult, area) in zip(
             boxes.tolist(), found.objects[:, 4:].tolist(), strict=True

@@ -192,12 +192,7 @@ class Listing:
 
     def name(self, path: str | Path) -> str:
         """Return a path as notes show it: below `root`, if it is."""
-        given = Path(path)
-        return (
-            given.relative_to(self.root).as_posix()
-            if given.is_relative_to(self.root)
-            else str(path)
-        )
+        return str(path).removeprefix(f"{self.root}{os.sep}").replace(os.sep, "/")
 
     def add(
         self,
@@ -321,7 +316,7 @@ class Listing:
     def _hold_out(self, share: float) -> None:
         """Let a share of the training pictures validate, by a hash of the files' names without suffixes."""
         train = self.found.pop("train")
-        names = [Path(self.name(found.picture.path)).with_suffix("").as_posix() for found in train]
+        names = [_without_suffix(self.name(found.picture.path)) for found in train]
         for chosen, found in zip(held_out(names, share), train, strict=True):
             self.found.setdefault(chosen, []).append(found)
         if self.found.get("val"):
@@ -403,6 +398,11 @@ class Folders:
                 found = frozenset()
             self._listed[key] = found
         return self._listed[key]
+
+
+def _without_suffix(name: str) -> str:
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and "/" not in suffix else name
 
 
 def shortly(names: Sequence[str]) -> str:
