@@ -44,7 +44,8 @@ def colour_of(label: int) -> Colour:
 def _palette() -> list[Colour]:
     """Return vivid colours; each next one is the furthest from all before."""
     levels = range(0, 256, 51)
-    vivid = [c for c in product(levels, repeat=3) if max(c) - min(c) > 100 and max(c) > 150]
+    mixed = [(red, green, blue) for red, green, blue in product(levels, repeat=3)]
+    vivid = [c for c in mixed if max(c) - min(c) > 100 and max(c) > 150]
     seen = np.sqrt(_WEIGHTS) * vivid
     chosen = [vivid.index((255, 0, 0))]
     nearest = np.full(len(vivid), np.inf)
@@ -92,7 +93,7 @@ def draw(
     corners = (boxes.detach().cpu().double().nan_to_num(0.0) * factor).clamp(min=0).minimum(limits)
     order = range(len(labels)) if scores is None else scores.argsort(descending=True).tolist()
     numbers = labels.tolist()
-    drawn = {i: _pixels(*corners[i].tolist(), *image.size) for i in order}
+    drawn = {i: _pixels(corners[i].tolist(), image.size) for i in order}
     for i in reversed(order):
         _outline(canvas, drawn[i], colour_of(numbers[i]), line)
     names = _Names(canvas, image.size, _font(max(11, round(scale / 45))))
@@ -220,8 +221,9 @@ def _outline(canvas: ImageDraw.ImageDraw, box: Corners, colour: Colour, line: in
     canvas.rectangle(box, outline=colour, width=line)
 
 
-def _pixels(x1: float, y1: float, x2: float, y2: float, width: int, height: int) -> Corners:
+def _pixels(box: Sequence[float], size: tuple[int, int]) -> Corners:
     """Return the first and the last pixel that a box touches, at least one."""
+    (x1, y1, x2, y2), (width, height) = box, size
     left, top = min(math.floor(x1), width - 1), min(math.floor(y1), height - 1)
     return left, top, max(math.ceil(x2) - 1, left), max(math.ceil(y2) - 1, top)
 
