@@ -132,7 +132,7 @@ def split(
             found.options[name] = text
         elif root in roots:
             found.overrides.append((keys, text))
-        elif others and name not in known:
+        elif others and name.isidentifier():
             found.others[name] = text
         else:
             raise CliError(f"no option --{name}; " + suggest(name, known, "options"))

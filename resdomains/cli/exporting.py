@@ -3,13 +3,14 @@
 import shutil
 from pathlib import Path
 
+from resdomains.cli import own_options
 from resdomains.cli.arguments import Arguments
-from resdomains.cli.commands.export import FORMATS
+from resdomains.cli.commands.export import OPTIONS
 from resdomains.cli.errors import CliError
 from resdomains.cli.folders import check_new, draft
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import import_plugins
-from resdomains.training import BadCheckpoint, load_task
+from resdomains.training import BadCheckpoint, Task, load_task
 
 
 def export(arguments: Arguments) -> int:
@@ -23,20 +24,16 @@ def export(arguments: Arguments) -> int:
     folder = Path(arguments.options["output"]).expanduser().resolve()
     overwrite = arguments.flag("overwrite", False)
     _check(folder, overwrite)
-    import_plugins(arguments.plugins)
-    try:
-        task = load_task(arguments.options["ckpt_path"], arguments.plugins)
-    except BadCheckpoint as error:
-        raise CliError(f"--ckpt_path {error}") from error
-    write = getattr(task, "export", None)
-    if write is None:
+    task = _load(arguments)
+    own_options.apply(task, task.export_options, arguments.others, OPTIONS)
+    if not task.exports:
         raise CliError(
-            f"--ckpt_path: {type(task).__name__} exports nothing (it has no method `export`)"
+            f"--ckpt_path: {type(task).__name__} exports nothing (it names no formats in `exports`)"
         )
-    shape = arguments.choice("format", FORMATS[0], FORMATS)
+    shape = arguments.choice("format", task.exports[0], task.exports)
     try:
         with draft(folder) as beside:
-            said = write(beside, shape)
+            said = task.export(beside, shape)
             _replace(folder, beside, overwrite)
     except (ValueError, ImportError) as error:
         raise CliError(f"cannot export to {shape}: {error}") from error
@@ -44,6 +41,26 @@ def export(arguments: Arguments) -> int:
         raise CliError(f"--output {folder}: {error.strerror or error}") from error
     print(f"{said}\nwritten to {folder}")
     return 0
+
+
+def _load(arguments: Arguments) -> Task:
+    import_plugins(arguments.plugins)
+    try:
+        return load_task(arguments.options["ckpt_path"], arguments.plugins)
+    except BadCheckpoint as error:
+        raise CliError(f"--ckpt_path {error}") from error
+
+
+def explain(arguments: Arguments) -> None:
+    """Print the formats and options that a checkpoint's task has.
+
+    Raises:
+        CliError: If the checkpoint cannot be used.
+    """
+    quiet()
+    task = _load(arguments)
+    own_options.explain(task, task.export_options)
+    print(f"{type(task).__name__} exports {', '.join(task.exports) or 'nothing'}")
 
 
 def _check(folder: Path, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdomains.cli import own_options
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.commands.predict import OPTIONS, PRECISIONS
 from resdomains.cli.errors import FAILED, CliError
@@ -21,7 +22,6 @@ from resdomains.cli.quiet import quiet
 from resdomains.cli.session import import_plugins
 from resdomains.cli.tables import table
 from resdomains.core import fold
-from resdomains.plugins import nearest
 from resdomains.training import BadCheckpoint, BadSample, Task, load_task
 from resdomains.training.figures import write_png
 from resdomains.training.precision import choose_precision
@@ -53,7 +53,7 @@ def predict(arguments: Arguments) -> int:
     if folder is not None:
         check_new(folder, "pictures")
     task = _load(arguments)
-    _set_options(task, arguments.others)
+    own_options.apply(task, task.predict_options, arguments.others, OPTIONS)
     formats = task.formats()
     shape = arguments.choice("format", "table", (*_FORMATS, *formats))
     draw = None if folder is None else _drawer(task)
@@ -101,42 +101,9 @@ def explain(arguments: Arguments) -> None:
     """
     quiet()
     task = _load(arguments)
-    name, own = type(task).__name__, task.predict_options
-    print(f"\n{name} has these options:" if own else f"\n{name} has no options of its own")
-    for option in own:
-        print(f"  --{f'{option} VALUE':<20}{_help(task, option)} ({getattr(task, option)})")
+    own_options.explain(task, task.predict_options)
     if task.formats():
-        print(f"{name} writes these formats too: {', '.join(task.formats())}")
-
-
-def _help(task: Task, name: str) -> str:
-    """What the property behind an option says of itself."""
-    return (getattr(type(task), name).__doc__ or "").strip().partition("\n")[0].rstrip(".")
-
-
-def _set_options(task: Task, options: Mapping[str, str]) -> None:
-    """Set what a task declares as options.
-
-    Raises:
-        CliError: If it has no such option, or refuses the value.
-    """
-    own = task.predict_options
-    for name, text in options.items():
-        if name not in own:
-            has = f"has {', '.join(own)}" if own else "has none of its own"
-            near = nearest(name, [*OPTIONS, *own])
-            meant = f"; did you mean {near!r}?" if near else ""
-            raise CliError(f"no option --{name}{meant} ({type(task).__name__} {has})")
-        try:
-            value = own[name](text)
-        except ValueError as error:
-            kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
-            expected = f"expected {kinds[own[name]]}" if own[name] in kinds else str(error)
-            raise CliError(f"--{name} {text}: {expected}") from error
-        try:
-            setattr(task, name, value)
-        except ValueError as error:
-            raise CliError(f"--{name} {text}: {error}") from error
+        print(f"{type(task).__name__} writes these formats too: {', '.join(task.formats())}")
 
 
 def _drawer(task: Task) -> Draw:

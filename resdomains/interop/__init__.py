@@ -4,6 +4,7 @@ from resdomains.interop.checkpoint import Checkpoint
 from resdomains.interop.export import export_encoder
 from resdomains.interop.loading import Loaded, load_state
 from resdomains.interop.naming import NAMINGS, Naming
+from resdomains.interop.onnx import joined, onnx_graph, onnx_text, save_onnx
 from resdomains.interop.sources import HuggingFace, Timm, Torchvision, Weights
 
 __all__ = [
@@ -16,5 +17,9 @@ __all__ = [
     "Torchvision",
     "Weights",
     "export_encoder",
+    "joined",
     "load_state",
+    "onnx_graph",
+    "onnx_text",
+    "save_onnx",
 ]

@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
@@ -77,9 +78,8 @@ class Task(LightningModule, ABC):
     The base optimises, counts and logs; a task never calls `self.log`. Every task has one `score` in [0, 1], higher
     is better, over the whole split and all processes, and states the score of guessing, so that domains compare.
 
-    Some methods are a task's choice, and a command that needs one says where it is missing: `embed(batch)` returns the
-    features before the head, `draw(record)` a predicted item as (3, H, W) uint8, and `export(folder, format)` writes
-    the network for another library and says what it wrote.
+    Two methods are a task's choice, and a command that needs one says where it is missing: `embed(batch)` returns the
+    features before the head, and `draw(record)` a predicted item as (3, H, W) uint8.
 
     Args:
         backbone: The residual network; its `blocks()` order the layer-wise rates.
@@ -94,13 +94,20 @@ class Task(LightningModule, ABC):
     """What `resdomains predict` sets of a task, as `--name VALUE`: names of properties, each with what makes a value of
     the text, such as `float`. The property raises ValueError for a bad value, and its docstring is the help."""
 
+    exports: ClassVar[Sequence[str]] = ()
+    """The formats that `export` writes, the usual one first."""
+
+    export_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    """What `resdomains export` sets of a task, as `predict_options` are set."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in cls.predict_options:
-            if getattr(getattr(cls, name, None), "fset", None) is None:
-                raise TypeError(
-                    f"{cls.__qualname__}.predict_options names {name!r}, which must be a property with a setter"
-                )
+        for options in ("predict_options", "export_options"):
+            for name in getattr(cls, options):
+                if getattr(getattr(cls, name, None), "fset", None) is None:
+                    raise TypeError(
+                        f"{cls.__qualname__}.{options} names {name!r}, which must be a property with a setter"
+                    )
         if inspect.isabstract(cls):
             return
         parameters = inspect.signature(cls.__init__).parameters
@@ -192,6 +199,19 @@ class Task(LightningModule, ABC):
     def formats(self) -> Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]]:
         """Return formats that `resdomains predict` can write beside its own: each makes a text of all records."""
         return {}
+
+    def export(self, folder: Path, format: str) -> str:
+        """Write the network for another library into an empty folder, and return in words what was written.
+
+        Args:
+            folder: Where to.
+            format: One of `exports`.
+
+        Raises:
+            ValueError: If the format cannot express the network.
+            ImportError: If a library is not installed; the message says which.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method export")
 
     def size(self, item: Any) -> int | None:
         """Return how much an item of `read` costs, such as its length: prediction batches those of like size.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -165,6 +165,20 @@ class ImageClassification(Task):
         """Make a normalised batch of what `read` yields."""
         images = normalise(torch.stack([item["image"] for item in items]), self.image_spec)
         return {"image": images, "source": [item["source"] for item in items]}
+
+    exports: ClassVar[Sequence[str]] = ("onnx",)
+
+    def export(self, folder: Path, format: str) -> str:
+        """Write the network for another library into an empty folder, and return in words what was written.
+
+        Args:
+            folder: Where to.
+            format: `onnx`: pixels in, probabilities out.
+        """
+        # Imported here: few runs export.
+        from .exporting import write_onnx
+
+        return write_onnx(self.backbone, self.head, self.loss, self.image_spec, folder)
 
     @torch.no_grad()
     def predict(self, batch: Any) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from pytorch_lightning.utilities import rank_zero_only
@@ -298,6 +298,8 @@ class TextClassification(Task):
             "lengths": lengths,
             **{name: [item[name] for item in items] for name in names},
         }
+
+    exports: ClassVar[Sequence[str]] = ("huggingface",)
 
     def export(self, folder: Path, format: str) -> str:
         """Write the network for another library into an empty folder, and return in words what was written.

@@ -30,7 +30,7 @@ def test_a_folder_is_written_whole(cli: Run, best: str, folder: Path) -> None:
     assert out == f"a tiny network\nwritten to {folder / 'model'}\n"
     weights = torch.load(best, weights_only=True)["state_dict"]["head.weight"]
     assert (folder / "model" / "weights.txt").read_text() == str(weights.tolist())
-    assert (folder / "model" / "config.json").read_text() == "huggingface"
+    assert (folder / "model" / "config.json").read_text() == "huggingface 0.5"
     assert not list(folder.glob(".model*"))
 
 
@@ -70,7 +70,7 @@ def test_a_network_without_counterpart_leaves_nothing(cli: Run, folder: Path) ->
 
 def test_a_task_that_exports_nothing_says_so(cli: Run, folder: Path) -> None:
     (folder / "plain_domain.py").write_text(
-        "import tiny_domain\n\n\nclass Plain(tiny_domain.Tiny):\n    export = None\n"
+        "import tiny_domain\n\n\nclass Plain(tiny_domain.Tiny):\n    exports = ()\n"
     )
     sys.path.insert(0, str(folder))
     try:
@@ -82,7 +82,7 @@ def test_a_task_that_exports_nothing_says_so(cli: Run, folder: Path) -> None:
     finally:
         sys.path.remove(str(folder))
     assert status == 2
-    assert "--ckpt_path: Plain exports nothing (it has no method `export`)" in errors
+    assert "--ckpt_path: Plain exports nothing (it names no formats in `exports`)" in errors
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,8 @@ def test_a_task_that_exports_nothing_says_so(cli: Run, folder: Path) -> None:
         (("--ckpt_path", "x.ckpt", "--output", "model"), "x.ckpt: no such checkpoint file"),
         (("--ckpt_path", "x", "--output", "no/model"), "no/model: its folder does not exist"),
         (("--ckpt_path", "x", "--output", "tiny.yaml"), "tiny.yaml: is a file"),
-        (("--ckpt_path", "x", "--output", "m", "--format", "huggingfac"), "mean 'huggingface'?"),
         (("--ckpt_path", "x", "--output", "m", "--overwrite", "yes"), "expected true or false"),
-        (("--ckpt_path", "x", "--outputs", "m"), "no option --outputs"),
+        (("--ckpt_path", "x", "--output.a", "m"), "no option --output.a"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -103,3 +102,23 @@ def test_bad_input_is_one_message(
 ) -> None:
     status, _, errors = cli("export", *arguments)
     assert (status, message in errors) == (2, True), errors
+
+
+def test_formats_and_options_are_the_tasks(cli: Run, best: str, folder: Path) -> None:
+    command = ("export", *TINY[:2], "--ckpt_path", best)
+    for more, message in (
+        (("--format", "plai"), "--format plai: did you mean 'plain'? allowed: huggingface, plain"),
+        (("--outputs", "m"), "no option --outputs; did you mean 'output'? (Tiny has cut)"),
+        (("--cut", "2"), "--cut 2: cut must lie in [0, 1]"),
+    ):
+        status, _, errors = cli(*command, "--output", "model", *more)
+        assert (status, message in errors) == (2, True), errors
+    assert not (folder / "model").exists()
+    assert cli(*command, "--output", "model", "--format", "plain", "--cut", "0.25")[0] == 0
+    assert (folder / "model" / "config.json").read_text() == "plain 0.25"
+    status, out, _ = cli(*command, "--help")
+    assert out.splitlines()[-3:] == [
+        "Tiny has these options:",
+        "  --cut VALUE           The probability from which it is one (0.5)",
+        "Tiny exports huggingface, plain",
+    ]

@@ -199,8 +199,11 @@ class Tiny(Task):
     def collate(self, items: Sequence[Any]) -> Any:
         return {"source": [i["source"] for i in items], "x": torch.tensor([i["x"] for i in items])}
 
+    exports: ClassVar = ("huggingface", "plain")
+    export_options: ClassVar = {"cut": float}
+
     def export(self, folder: Path, format: str) -> str:
-        (folder / "config.json").write_text(format)
+        (folder / "config.json").write_text(f"{format} {self.cut}")
         (folder / "weights.txt").write_text(str(self.head.weight.tolist()))
         if self.head.in_features == 7:
             raise ValueError("seven is no width of theirs")
