@@ -102,7 +102,11 @@ def read_header(path: str | Path) -> Header:
     with _opened(path) as opened:
         # PNG's own getexif decodes the whole picture, in search of EXIF data behind the pixels.
         orientation = Image.Image.getexif(opened).get(ExifTags.Base.Orientation, 1)
-        return Header(opened.height, opened.width, orientation if orientation in range(1, 9) else 1)
+        orientation = orientation if orientation in range(1, 9) else 1
+        # PIL turns a TIFF itself, and states the size that it will then have.
+        if opened.format == "TIFF" and orientation >= 5:
+            return Header(opened.width, opened.height, orientation)
+        return Header(opened.height, opened.width, orientation)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from resdomains.training import BadSample
-from resdomains.vision import find_pictures, pictures, read_picture
+from resdomains.vision import find_pictures, pictures, read_header, read_picture
 from tests.resdomains.vision.support import save_noise
 
 
@@ -228,3 +228,36 @@ def test_pictures_are_found_in_a_fixed_order_and_nothing_else(tmp_path: Path) ->
         path.touch()
     found = [Path(p).relative_to(tmp_path).as_posix() for p in find_pictures(tmp_path)]
     assert found == ["a.jpeg", "b/1.png", "b/2.JPG"]
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif"])
+def test_a_header_states_the_stored_size_and_the_orientation(tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (7, 5)).save(tmp_path / f"a.{kind}", exif=exif)
+    assert read_header(tmp_path / f"a.{kind}") == (5, 7, 6)
+    Image.new("RGB", (7, 5)).save(tmp_path / f"b.{kind}")
+    assert read_header(tmp_path / f"b.{kind}") == (5, 7, 1)
+
+
+def test_a_header_with_a_nonsensical_orientation_stands_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    Image.new("RGB", (7, 5)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_header(tmp_path / "a.jpg") == (5, 7, 1)
+
+
+def test_reading_a_header_decodes_no_pixels(tmp_path: Path) -> None:
+    path = save_noise(tmp_path / "a.png", 64, 64)
+    path.write_bytes(path.read_bytes()[:2000])
+    assert read_header(path) == (64, 64, 1)
+    with pytest.raises(BadSample, match="damaged picture"):
+        read_picture(path, 3)
+
+
+def test_a_header_of_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(BadSample, match="not a picture in a format that is read"):
+        read_header(tmp_path / "a.jpg")
+    with pytest.raises(BadSample, match="no such file"):
+        read_header(tmp_path / "b.jpg")
