@@ -124,6 +124,10 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
                         str(path),
                         f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are accepted",
                     )
+                if opened.format == "TIFF":
+                    # Of a file with a name PIL maps plain pixels into memory, with the sides of what it will turn
+                    # swapped (seen in 13.0): that scrambles them.
+                    opened.filename = ""
                 yield opened
     except BadSample:
         raise

@@ -113,7 +113,7 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["png", "16 bit png", "jpg"])
+@pytest.mark.parametrize("kind", ["png", "16 bit png", "jpg", "tif"])
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> None:
     upright = np.zeros((24, 16), np.uint16 if kind.startswith("16") else np.uint8)
     upright[:8, :8] = 60_000 if kind.startswith("16") else 230  # the upper left corner is bright
