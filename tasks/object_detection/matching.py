@@ -54,12 +54,16 @@ def overlaps(collected: Collected) -> Overlaps:
     return Overlaps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def outcomes(collected: Collected) -> npt.NDArray[np.int8]:
+def outcomes(collected: Collected, pairs: Overlaps) -> npt.NDArray[np.int8]:
     """Match as COCO does at IoU 0.5, and return (D,) `RIGHT`, `WRONG` or `LEFT_OUT`.
 
     Detections of a picture and class choose in the order of their scores, each the object of its class that it overlaps
     most of those not yet chosen. Left out is what matches a crowd or a difficult object only, and what is not among the
     best 100 of its picture and class. A threshold on the score changes none of it.
+
+    Args:
+        collected: All pictures.
+        pairs: What `overlaps` returns.
     """
     order = np.lexsort((-collected.scores, collected.labels, collected.owner))
     rank = np.empty_like(order)
@@ -71,7 +75,6 @@ def outcomes(collected: Collected) -> npt.NDArray[np.int8]:
     counted = place - np.maximum.accumulate(np.where(begins, place, 0)) < MOST_FOUND[-1]
     results = np.full(len(order), LEFT_OUT, np.int8)
     results[order[counted]] = WRONG
-    pairs = overlaps(collected)
     same = collected.labels[pairs.found] == collected.truth_labels[pairs.truth]
     pairs = pairs.where(same & (results[pairs.found] == WRONG))
     # Of equal overlaps COCO takes the later object.
@@ -82,7 +85,7 @@ def outcomes(collected: Collected) -> npt.NDArray[np.int8]:
     return results
 
 
-def confusion(collected: Collected, classes: int, threshold: float) -> Whole:
+def confusion(collected: Collected, pairs: Overlaps, classes: int, threshold: float) -> Whole:
     """Count what each object was taken for, (K + 1, K + 1); rows are true classes, the last of both is the background.
 
     Whatever their classes, the detection and the object that overlap most are matched, then of the rest the next two,
@@ -91,11 +94,11 @@ def confusion(collected: Collected, classes: int, threshold: float) -> Whole:
 
     Args:
         collected: All pictures.
+        pairs: What `overlaps` returns.
         classes: Number of classes.
         threshold: The lowest score that counts.
     """
     named = collected.scores >= threshold
-    pairs = overlaps(collected)
     pairs = pairs.where(named[pairs.found])
     pairs = pairs.by(-pairs.iou, -collected.scores[pairs.found])
     matched, left_out = _match(collected, pairs)
@@ -221,12 +224,14 @@ def _first(values: Whole) -> Flags:
 
 def _iou(collected: Collected, found: Whole, truth: Whole) -> Rows:
     # In the order of operations of COCO's own code, so that the same pairs reach 0.5.
-    a, b = collected.boxes[found], collected.truth[truth, :4]
-    a_size, b_size = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
-    ends = np.minimum(a[:, :2] + a_size, b[:, :2] + b_size)
-    common = np.maximum(ends - np.maximum(a[:, :2], b[:, :2]), 0.0).prod(1)
-    area, other = a_size.prod(1), b_size.prod(1)
-    union = np.where(collected.crowd[truth], area, area + other - common)
+    area, other = (boxes[:, 2:4] - boxes[:, :2] for boxes in (collected.boxes, collected.truth))
+    common = np.ones(len(found))
+    for axis in (0, 1):
+        a, b = collected.boxes[found, axis], collected.truth[truth, axis]
+        ends = np.minimum(a + area[found, axis], b + other[truth, axis])
+        common *= np.maximum(ends - np.maximum(a, b), 0.0)
+    areas, others = area.prod(1)[found], other.prod(1)[truth]
+    union = np.where(collected.crowd[truth], areas, areas + others - common)
     iou: Rows = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     return iou
 

@@ -22,6 +22,7 @@ from .matching import (
     confusion,
     outcomes,
     over_thresholds,
+    overlaps,
     spans,
 )
 
@@ -126,7 +127,8 @@ class CocoMetrics(Gathered):
         """
         collected = self.collected()
         curves = evaluate(collected, self.classes)
-        results = outcomes(collected)
+        pairs = overlaps(collected)
+        results = outcomes(collected, pairs)
         counts = over_thresholds(collected, results, self.classes)
         best = counts.best
         threshold = 0.5 if best is None else float(THRESHOLDS[best])
@@ -141,7 +143,7 @@ class CocoMetrics(Gathered):
         }
         return {
             **{name: torch.as_tensor(array, dtype=torch.float32) for name, array in arrays.items()},
-            "confusion": torch.from_numpy(confusion(collected, self.classes, threshold)),
+            "confusion": torch.from_numpy(confusion(collected, pairs, self.classes, threshold)),
             "pictures": torch.from_numpy(_by_picture(collected, results, threshold)),
         }
 

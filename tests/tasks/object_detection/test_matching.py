@@ -1,6 +1,7 @@
 """Matching against COCO's own, against a plain loop, and by hand."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -40,6 +41,14 @@ def collected(*pictures: Seen, classes: int = 3) -> Collected:
     return metric.collected()
 
 
+def results_of(everything: Collected) -> npt.NDArray[np.int8]:
+    return outcomes(everything, overlaps(everything))
+
+
+def counted(everything: Collected, classes: int, threshold: float) -> npt.NDArray[np.int64]:
+    return confusion(everything, overlaps(everything), classes, threshold)
+
+
 def single(boxes: object, scores: object, labels: object, *truth: object, **flags: object) -> Seen:
     return Seen(0, found_of(boxes, scores, labels), objects(*truth, **flags))  # type: ignore[arg-type]
 
@@ -49,7 +58,7 @@ def single(boxes: object, scores: object, labels: object, *truth: object, **flag
 def test_what_is_right_and_wrong_is_what_coco_says(seed: int, classes: int) -> None:
     pictures = random_pictures(25, classes, seed, most=25)
     all_of_them = collected(*pictures, classes=classes)
-    results = outcomes(all_of_them)
+    results = results_of(all_of_them)
     theirs = {}
     for one in reference(pictures, classes).evalImgs:
         if one is not None and one["aRng"] == [0, 1e10]:
@@ -79,7 +88,7 @@ def test_what_is_right_and_wrong_is_what_coco_says(seed: int, classes: int) -> N
 def test_only_the_best_100_of_a_picture_and_class_count() -> None:
     scores = np.linspace(0.2, 0.9, 150)
     seen = single([BOX] * 150, scores.tolist(), [0] * 150, [BOX], [0])
-    results = outcomes(collected(seen))
+    results = results_of(collected(seen))
     assert results[:50].tolist() == [LEFT_OUT] * 50
     assert results[50:].tolist() == [WRONG] * 99 + [RIGHT]
 
@@ -108,7 +117,7 @@ def test_overlaps_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatc
 
 def test_the_pair_that_overlaps_most_is_matched_first_whatever_its_classes() -> None:
     seen = single([NEAR, NEARER], [0.9, 0.8], [0, 1], [BOX], [0])
-    assert confusion(collected(seen), 3, 0.5).tolist() == [
+    assert counted(collected(seen), 3, 0.5).tolist() == [
         [0, 1, 0, 0],
         [0, 0, 0, 0],
         [0, 0, 0, 0],
@@ -118,39 +127,39 @@ def test_the_pair_that_overlaps_most_is_matched_first_whatever_its_classes() -> 
 
 def test_of_equal_overlaps_the_surer_detection_is_matched() -> None:
     seen = single([NEAR, NEAR], [0.7, 0.8], [1, 0], [BOX], [0])
-    counts = confusion(collected(seen), 3, 0.5)
+    counts = counted(collected(seen), 3, 0.5)
     assert (counts[0, 0], counts[3, 1], counts.sum()) == (1, 1, 2)
 
 
 def test_missed_objects_and_false_detections_are_confused_with_the_background() -> None:
     seen = single([FAR, BOX], [0.9, 0.4], [2, 0], [BOX], [1])
-    counts = confusion(collected(seen), 3, 0.5)
+    counts = counted(collected(seen), 3, 0.5)
     assert (counts[1, 3], counts[3, 2], counts.sum()) == (1, 1, 2)
 
 
 @pytest.mark.parametrize("flag", ["crowd", "difficult"])
 def test_what_overlaps_only_a_crowd_or_a_difficult_object_is_left_out(flag: str) -> None:
     alone = single([NEAR, FAR], [0.9, 0.9], [1, 1], [BOX], [0], **{flag: True})
-    counts = confusion(collected(alone), 3, 0.5)
+    counts = counted(collected(alone), 3, 0.5)
     assert (counts[3, 1], counts.sum()) == (1, 1)
     beside = single([NEAR], [0.9], [1], [BOX, NEAR], [0, 1], **{flag: [True, False]})
-    counts = confusion(collected(beside), 3, 0.5)
+    counts = counted(collected(beside), 3, 0.5)
     assert (counts[1, 1], counts.sum()) == (1, 1)
 
 
 def test_a_crowd_takes_any_number_of_small_detections_within_it() -> None:
     inside = [[1.0, 1.0, 3.0, 3.0], [5.0, 5.0, 7.0, 7.0]]
     crowd = single(inside, [0.9, 0.8], [0, 0], [BOX], [0], crowd=True)
-    assert outcomes(collected(crowd)).tolist() == [LEFT_OUT, LEFT_OUT]
-    assert confusion(collected(crowd), 3, 0.5).sum() == 0
+    assert results_of(collected(crowd)).tolist() == [LEFT_OUT, LEFT_OUT]
+    assert counted(collected(crowd), 3, 0.5).sum() == 0
     difficult = single([BOX, BOX], [0.9, 0.8], [0, 0], [BOX], [0], difficult=True)
-    assert outcomes(collected(difficult)).tolist() == [LEFT_OUT, WRONG]
+    assert results_of(collected(difficult)).tolist() == [LEFT_OUT, WRONG]
 
 
 def test_the_confusion_matrix_counts_every_object_and_every_named_detection() -> None:
     everything = collected(*random_pictures(30, 4, flags=False), classes=4)
     for threshold in (0.0, 0.55, 1.1):
-        counts = confusion(everything, 4, threshold)
+        counts = counted(everything, 4, threshold)
         assert counts[:4].sum(1).tolist() == everything.objects(4).tolist()
         named = everything.labels[everything.scores >= threshold]
         assert counts[:, :4].sum(0).tolist() == np.bincount(named, minlength=4).tolist()
@@ -159,7 +168,7 @@ def test_the_confusion_matrix_counts_every_object_and_every_named_detection() ->
 @pytest.mark.parametrize("ties", [True, False])
 def test_counts_at_a_threshold_are_those_of_what_has_that_score(ties: bool) -> None:
     pictures = random_pictures(25, 4, ties=ties)
-    table = over_thresholds(c := collected(*pictures, classes=4), outcomes(c), 4)
+    table = over_thresholds(c := collected(*pictures, classes=4), results_of(c), 4)
     for place in (0, 1, 300, 500, 999, 1000):
         threshold = THRESHOLDS[place]
         cut = [
@@ -171,7 +180,7 @@ def test_counts_at_a_threshold_are_those_of_what_has_that_score(ties: bool) -> N
             for seen in pictures
         ]
         kept = collected(*cut, classes=4)
-        results = outcomes(kept)
+        results = results_of(kept)
         for kind, counts in ((RIGHT, table.right), (WRONG, table.wrong)):
             expected = np.bincount(kept.labels[results == kind], minlength=4)
             assert counts[place].tolist() == expected.tolist()
@@ -179,7 +188,7 @@ def test_counts_at_a_threshold_are_those_of_what_has_that_score(ties: bool) -> N
 
 def test_f1_is_that_of_precision_and_recall_and_best_where_it_is_highest() -> None:
     pictures = random_pictures(30, 4)
-    table = over_thresholds(c := collected(*pictures, classes=4), outcomes(c), 4)
+    table = over_thresholds(c := collected(*pictures, classes=4), results_of(c), 4)
     p, r, f1 = (curve[:, :3] for curve in (table.precision, table.recall, table.f1))
     assert np.allclose(f1, 2 * p * r / np.maximum(p + r, 1e-12))
     assert np.isnan(table.f1[:, 3]).all()  # has no object
