@@ -1,5 +1,8 @@
 """COCO's average precision and recall of all pictures of a split (Lin et al. 2014)."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,16 +93,29 @@ def evaluate(collected: Collected, classes: int) -> Curves:
             np.full((IOUS, RECALLS, classes, len(AREAS)), -1.0),
             np.full((IOUS, classes, len(AREAS), len(MOST_FOUND)), -1.0),
         )
-    evaluator = COCOeval_faster(
-        _coco(collected, classes, _truth(collected)),
-        _coco(collected, classes, _found(collected)),
-        "bbox",
-        print_function=_say_nothing,
-    )
-    evaluator.params.maxDets = list(MOST_FOUND)
-    evaluator.evaluate()
-    evaluator.accumulate()
+    with _no_garbage_collection():
+        evaluator = COCOeval_faster(
+            _coco(collected, classes, _truth(collected)),
+            _coco(collected, classes, _found(collected)),
+            "bbox",
+            print_function=_say_nothing,
+        )
+        evaluator.params.maxDets = list(MOST_FOUND)
+        evaluator.evaluate()
+        evaluator.accumulate()
     return Curves(evaluator.eval["precision"][..., -1], evaluator.eval["recall"])
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep Python from looking for cycles: among a dictionary for each detection it takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _say_nothing(*_: object) -> None:
