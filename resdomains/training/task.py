@@ -28,7 +28,7 @@ from resdomains.training.spec import Spec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resdomains.core import Head
+    from resdomains.core import TaskHead
     from resdomains.interop import Weights
     from resdomains.training.data import DataModule
 
@@ -143,7 +143,7 @@ class Task(LightningModule, ABC):
         self.notes: list[str] = []
         """What a user should know of how the task was built, a sentence each; shown when a run begins."""
 
-    def begin_with(self, weights: "Weights | None", head: "Head", spec: Spec) -> None:
+    def begin_with(self, weights: "Weights | None", head: "TaskHead", spec: Spec) -> None:
         """Fill the backbone, and the head where its outputs mean the same, and note what of the head is new.
 
         Args:

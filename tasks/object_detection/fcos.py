@@ -26,6 +26,7 @@ from resdomains.core import (
 )
 
 from .assignment import Assignment, CenterSampling, Level
+from .losses import ByCenterness, FocalLoss, Weighting, centerness
 
 
 class Found(NamedTuple):
@@ -160,28 +161,6 @@ class SpreadGrid(Grid):
 
     def level(self, height: int, width: int, stride: int, picture: tuple[int, int]) -> Level:
         return Level(height, width, stride, picture[0] // height, picture[1] // width)
-
-
-class Weighting(ABC):
-    """How much the box of each position counts."""
-
-    @abstractmethod
-    def __call__(self, centerness: Tensor) -> Tensor:
-        """Return weights (P,) with a mean of 1, of the positions' true centre-ness (P,)."""
-
-
-class Equal(Weighting):
-    """All boxes count alike, as torchvision has it."""
-
-    def __call__(self, centerness: Tensor) -> Tensor:
-        return torch.ones_like(centerness)
-
-
-class ByCenterness(Weighting):
-    """Boxes count by their position's centre-ness, as in the authors' code: what is detected comes from the centre."""
-
-    def __call__(self, centerness: Tensor) -> Tensor:
-        return centerness / centerness.mean()
 
 
 class FCOSHead(DetectionHead):
@@ -355,42 +334,6 @@ class FCOSHead(DetectionHead):
         box, score, label = box[real], score[real], label[real]
         kept = batched_nms(box, score, label, self.iou)[: self.detections]
         return Found(box[kept], score[kept], label[kept])
-
-
-class FocalLoss:
-    """The sum over all positions and classes of -a (1 - p)^g log p, p the probability of what is true.
-
-    a is `alpha` for the class of an object and 1 - `alpha` elsewhere (Lin et al. 2017).
-
-    Args:
-        alpha: In (0, 1).
-        gamma: At least 0.
-    """
-
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
-        self.alpha, self.gamma = alpha, gamma
-
-    def __call__(self, logits: Tensor, position: Tensor, label: Tensor) -> Tensor:
-        """Return the sum in float32.
-
-        Args:
-            logits: (M, K).
-            position: (P,) rows that stand for an object.
-            label: (P,) class of each.
-        """
-        x = logits.float()
-        of_object = x[position, label]
-        background = ((1 - self.alpha) * x.sigmoid().pow(self.gamma) * F.softplus(x)).sum()
-        false = (1 - self.alpha) * of_object.sigmoid().pow(self.gamma) * F.softplus(of_object)
-        true = self.alpha * (-of_object).sigmoid().pow(self.gamma) * F.softplus(-of_object)
-        return background + (true - false).sum()
-
-
-def centerness(sides: Tensor) -> Tensor:
-    """Return sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of distances (P, 4) above 0: 1 in the middle."""
-    across, down = sides[:, 0::2], sides[:, 1::2]
-    ratio = (across.amin(1) / across.amax(1)) * (down.amin(1) / down.amax(1))
-    return ratio.sqrt()
 
 
 def _corners(points: Tensor, distances: Tensor) -> Tensor:

@@ -6,21 +6,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.ops import sigmoid_focal_loss
 
 from resdomains.core import BatchNorm, Features, ResNet2d
 from resdomains_tasks.object_detection.fcos import (
-    ByCenterness,
     Dense,
     Distances,
-    Equal,
     Exponential,
     FCOSHead,
-    FocalLoss,
     Found,
     Rectified,
     StrideGrid,
-    centerness,
 )
 
 CLASSES = 3
@@ -62,11 +57,11 @@ def test_a_level_is_twice_the_stride_of_the_one_before() -> None:
 
 
 def test_every_class_begins_with_the_prior() -> None:
+    torch.manual_seed(0)
     network = backbone()
     dense = head_of(network, prior=0.03)(network(torch.randn(1, 3, *SIZE)))
-    torch.testing.assert_close(
-        dense.logits.sigmoid(), torch.full_like(dense.logits, 0.03), rtol=0.25, atol=0
-    )
+    for of_class in dense.logits.sigmoid().unbind(2):
+        assert of_class.mean().item() == pytest.approx(0.03, rel=0.1)
 
 
 @pytest.mark.parametrize("distances", [Exponential, Rectified])
@@ -152,41 +147,6 @@ def test_the_loss_learns_to_find_the_objects() -> None:
     best = boxes[:2] if found[0].labels[0] == 0 else boxes[:2].flip(0)
     assert (found[0].boxes[:2] - best).abs().max() < 6
     assert (found[1].boxes[0] - boxes[2]).abs().max() < 6
-
-
-@pytest.mark.parametrize("rows", [[], [2, 5]])
-def test_focal_loss_is_torchvisions(rows: list[int]) -> None:
-    torch.manual_seed(0)
-    logits = (torch.randn(8, 4) * 5).requires_grad_()
-    position, label = torch.tensor(rows).long(), torch.tensor([1, 3][: len(rows)]).long()
-    target = torch.zeros(8, 4)
-    target[position, label] = 1
-    expected = sigmoid_focal_loss(logits, target, 0.25, 2.0, reduction="sum")
-    loss = FocalLoss()(logits, position, label)
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(
-        torch.autograd.grad(loss, logits)[0], torch.autograd.grad(expected, logits)[0]
-    )
-
-
-def test_focal_loss_of_huge_logits_is_finite() -> None:
-    logits = torch.tensor([[-1e4, 1e4], [200.0, -200.0]], requires_grad=True)
-    loss = FocalLoss()(logits, torch.tensor([0]), torch.tensor([0]))
-    torch.autograd.backward(loss)
-    assert loss.item() == pytest.approx(0.25 * 1e4 + 0.75 * 1e4 + 0.75 * 200)
-    assert logits.grad is not None
-    assert logits.grad[0].tolist() == [-0.25, 0.75]
-
-
-def test_centerness_is_one_in_the_middle() -> None:
-    sides = torch.tensor([[3.0, 5, 3, 5], [1, 2, 4, 8]])
-    assert centerness(sides).tolist() == [1.0, 0.25]
-
-
-def test_weights_of_boxes_have_a_mean_of_one() -> None:
-    x = torch.tensor([0.2, 0.4, 0.6])
-    torch.testing.assert_close(ByCenterness()(x), torch.tensor([0.5, 1.0, 1.5]))
-    assert Equal()(x).tolist() == [1, 1, 1]
 
 
 def said(boxes: Tensor, scores: Tensor, strides: tuple[int, ...] = (8, 16)) -> Dense:

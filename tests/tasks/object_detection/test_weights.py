@@ -14,13 +14,13 @@ from torchvision.models.detection.image_list import ImageList
 from resdomains.core import FrozenBatchNorm, GroupNorm, ResNet2d, resnet50
 from resdomains_tasks.object_detection.fcos import (
     Dense,
-    Equal,
     Exponential,
     FCOSHead,
     Rectified,
     SpreadGrid,
     StrideGrid,
 )
+from resdomains_tasks.object_detection.losses import Equal
 from resdomains_tasks.object_detection.spec import DetectionSpec
 from resdomains_tasks.object_detection.weights import TorchvisionDetector
 
