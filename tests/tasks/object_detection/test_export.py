@@ -32,13 +32,13 @@ class Drawn(Picture):
 
 def drawn() -> Corpus:
     many = objects(
-        [[0.1, 0.2, 3.3, 4.7], [1, 2, 20, 12], [1, 1, 2, 2]],
+        [[0.1, 0.2, 3.3, 4.7], [1.0, 2.0, 20.0, 12.0], [1.0, 1.0, 2.0, 2.0]],
         [1, 0, 1],
         crowd=[0, 1, 0],
         difficult=[0, 0, 1],
         area=[7.25, 100, 1],
     )
-    none = objects([], [])
+    none = objects(np.empty((0, 4)), [])
     return Corpus(
         ["cat", "dog"],
         {

@@ -292,6 +292,16 @@ def test_ten_thousand_boxes_in_a_picture(tmp_path: Path) -> None:
     assert corpus(listing).splits["train"][0].objects.shape == (10_000, 8)
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 30_000), (30_000, 1)])
+def test_tiny_and_very_long_pictures(tmp_path: Path, height: int, width: int) -> None:
+    path = save_noise(tmp_path / "a.png", height, width)
+    listing = Listing(tmp_path)
+    listing.add("train", path, None, [Stated(1, "a", (-1, -1, width, height))], where="x")
+    found = corpus(listing).splits["train"][0]
+    assert found.objects[0, :4].tolist() == [0, 0, width, height]
+    assert found.picture.read(3).shape == (3, height, width)
+
+
 def test_folders_list_files_alone(tmp_path: Path) -> None:
     save_noise(tmp_path / "a.png")
     (tmp_path / "b.png").mkdir()

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from resdomains.training import BadSample
+from resdomains_tasks.object_detection.voc import VocFiles
 from resdomains_tasks.object_detection.yolo import YoloFiles
 from tests.resdomains.vision.support import save_noise
 
+BCCD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "bccd"
 YAML = "names: [cat, dog]\ntrain: images/train\nval: images/val\n"
 
 
@@ -96,7 +99,7 @@ def test_images_may_lie_below_each_split(tmp_path: Path) -> None:
         (tmp_path / split / "labels").mkdir()
         (tmp_path / split / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
     found = files(tmp_path, class_names=["cat"]).read()
-    assert [len(x.objects) for split in ("train", "val") for x in found.splits[split]] == [1, 1]  # type: ignore[index]
+    assert [len(x.objects) for split in ("train", "val") for x in found.splits[split]] == [1, 1]
 
 
 def test_a_single_folder_is_split(tmp_path: Path) -> None:
@@ -228,3 +231,27 @@ def test_pictures_without_any_object_are_refused_when_prepared(tmp_path: Path) -
     save(tmp_path, "a", "")
     with pytest.raises(ValueError, match="no training picture with an object"):
         files(tmp_path, class_names=["cat"]).prepare()
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason="the data are not there")
+def test_bccd_as_fractions_has_the_boxes_of_its_xml_files(tmp_path: Path) -> None:
+    voc = VocFiles(root=str(BCCD), batch_size=8).read()
+    for split, pictures in voc.splits.items():
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        (tmp_path / "images" / split).mkdir(parents=True)
+        for found in pictures:
+            x1, y1, x2, y2, label = found.objects[:, :5].T
+            middle = ((x1 + x2) / 1280, (y1 + y2) / 960, (x2 - x1) / 640, (y2 - y1) / 480)
+            lines = np.stack((label, *middle), 1)
+            name = Path(found.source)
+            np.savetxt(
+                tmp_path / "labels" / split / f"{name.stem}.txt", lines, "%d %.6f %.6f %.6f %.6f"
+            )
+            (tmp_path / "images" / split / name.name).symlink_to(name.resolve())
+    yolo = files(tmp_path, class_names=list(voc.classes)).read()
+    assert yolo.notes == []
+    for split, pictures in voc.splits.items():
+        by_name = {Path(x.source).name: x.objects for x in yolo.splits[split]}
+        for found in pictures:
+            other = by_name[Path(found.source).name]
+            np.testing.assert_allclose(other[:, :7], found.objects[:, :7], rtol=0, atol=2e-3)
