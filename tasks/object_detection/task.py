@@ -1,5 +1,7 @@
 """Object detection: a residual network, a pyramid of its maps, and boxes read off at every position."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -31,6 +33,7 @@ _SHOWN = 6  # validation pictures that are drawn
 _SAMPLES = 12  # training pictures that are drawn
 _TOGETHER = 8  # tiles that are computed at once
 _NAMES = {"val": "validation", "test": "test"}
+NMS = ("inside", "outside")
 _CROWD = COLUMNS.index("crowd")
 
 
@@ -63,6 +66,8 @@ class ObjectDetection(Task):
         "tile": int,
         "overlap": float,
     }
+    exports: ClassVar[Sequence[str]] = ("onnx",)
+    export_options: ClassVar[Mapping[str, Any]] = {"threshold": float, "nms": str}
 
     def __init__(
         self,
@@ -93,6 +98,7 @@ class ObjectDetection(Task):
                 "take a network over pictures of resdomains.core"
             )
         self.threshold, self.tile, self.overlap = threshold, tile, overlap
+        self.nms = NMS[0]
         self.head = head(out_channels, strides, len(self.detection_spec.classes))
         self.begin_with(weights, self.head, self.detection_spec)
         self.to(memory_format=torch.channels_last)
@@ -109,6 +115,17 @@ class ObjectDetection(Task):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"threshold is a score and must lie in [0, 1], got {value}")
         self._threshold = value
+
+    @property
+    def nms(self) -> str:
+        """Where an exported network drops boxes that overlap surer ones: inside, or outside by whoever runs it."""
+        return self._nms
+
+    @nms.setter
+    def nms(self, value: str) -> None:
+        if value not in NMS:
+            raise ValueError(f"nms must be one of {', '.join(NMS)}, got {value!r}")
+        self._nms = value
 
     @property
     def tile(self) -> int:
@@ -388,6 +405,54 @@ class ObjectDetection(Task):
             merged.append(of_picture[0] if len(own) == 1 else merge(of_picture, own))
             first += len(own)
         return merged
+
+    def row(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return where a picture stands and how many objects of each class it has."""
+        counts = Counter(found["label"] for found in record["objects"])
+        said = ", ".join(f"{counts[n]} {n}" for n in self.detection_spec.classes if counts[n])
+        return {"source": record["source"], "found": said or "nothing"}
+
+    def formats(self) -> dict[str, Callable[[Sequence[Mapping[str, Any]]], str]]:
+        """Return `coco`: the JSON list of detections that COCO's tools read.
+
+        Pictures are numbered from 1 in the order of the records, and named: COCO's numbers of them are not known.
+        """
+        return {"coco": self._as_coco}
+
+    def _as_coco(self, records: Sequence[Mapping[str, Any]]) -> str:
+        spec = self.detection_spec
+        category = dict(zip(spec.classes, spec.category_ids, strict=True))
+        rows = []
+        for number, record in enumerate(records, 1):
+            for found in record["objects"]:
+                x1, y1, x2, y2 = found["box"]
+                rows.append(
+                    {
+                        "image_id": number,
+                        "file_name": record["source"],
+                        "category_id": category[found["label"]],
+                        "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+                        "score": found["score"],
+                    }
+                )
+        return json.dumps(rows, ensure_ascii=False)
+
+    def export(self, folder: Path, format: str) -> str:
+        """Write the network for another library into an empty folder, and return in words what was written.
+
+        Args:
+            folder: Where to.
+            format: `onnx`: pixels in, boxes out; `nms` says whether overlapping ones are dropped inside.
+
+        Raises:
+            ValueError: If the format cannot express the head.
+        """
+        # Imported here: few runs export.
+        from .exporting import write_onnx
+
+        return write_onnx(
+            self.backbone, self.head, self.detection_spec, folder, self.nms, self.threshold
+        )
 
     def draw(self, record: Mapping[str, Any]) -> Tensor:
         """Return a predicted picture with its boxes, (3, H, W) uint8.
