@@ -66,11 +66,12 @@ def onnx_text(text: str) -> Any:
 def joined(first: Any, second: Any) -> Any:
     """Two graphs as one: outputs of the first go where the second has inputs of their names.
 
-    Other outputs of the first, and other inputs of the second, stay; an input of both is one.
+    Other outputs of the first, and other inputs of the second, stay; an input of both is one. What is inside the second
+    is called by its name too, so graphs that are joined need names of their own.
     """
     helper = library("onnx.helper", _ONNX)
     after = library("onnx.compose", _ONNX).add_prefix(
-        second, "then_", rename_inputs=False, rename_outputs=False
+        second, f"{second.graph.name}_", rename_inputs=False, rename_outputs=False
     )
     one, two = first.graph, after.graph
     given = {value.name for value in [*one.output, *one.input]}
@@ -83,7 +84,8 @@ def joined(first: Any, second: Any) -> Any:
         [*one.initializer, *two.initializer],
         value_info=[*one.value_info, *two.value_info],
     )
-    model = helper.make_model(graph, opset_imports=first.opset_import)
+    functions = [*first.functions, *after.functions]
+    model = helper.make_model(graph, opset_imports=first.opset_import, functions=functions)
     model.ir_version = max(first.ir_version, _IR)
     return model
 
