@@ -1,5 +1,6 @@
 """What the network says of a batch's pictures is measured and reported in pixels of the pictures as they were read."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -228,3 +229,39 @@ def test_frozen_stages_learn_nothing() -> None:
     assert any(n.startswith("stem") for n in names)
     assert any(n.startswith("stages.0") for n in names)
     assert not any(n.startswith("stages.2") for n in names)
+
+
+def found(label: str, *box: float) -> dict[str, Any]:
+    return {"label": label, "score": 0.5, "box": list(box)}
+
+
+def test_a_table_counts_the_objects_of_each_class() -> None:
+    boxes = [found("blue", 0, 0, 1, 1), found("red", 0, 0, 1, 1), found("blue", 0, 0, 1, 1)]
+    record = {"source": "a.png", "width": 9, "height": 8, "objects": boxes}
+    task = small_task()
+    assert task.row(record) == {"source": "a.png", "found": "1 red, 2 blue"}
+    assert task.row({**record, "objects": []}) == {"source": "a.png", "found": "nothing"}
+
+
+def test_detections_are_written_as_coco_has_them() -> None:
+    task = small_task(spec=small_spec(category_ids=[7, 3]).plain())
+    records = [
+        {"source": "a.png", "objects": []},
+        {"source": "b.png", "objects": [found("blue", 1.5, 2.0, 4.25, 8.0)]},
+    ]
+    assert json.loads(task.formats()["coco"](records)) == [
+        {
+            "image_id": 2,
+            "file_name": "b.png",
+            "category_id": 3,
+            "bbox": [1.5, 2.0, 2.75, 6.0],
+            "score": 0.5,
+        }
+    ]
+
+
+def test_suppression_is_inside_or_outside() -> None:
+    task = small_task()
+    assert task.nms == "inside"
+    with pytest.raises(ValueError, match="nms must be one of inside, outside, got 'both'"):
+        task.nms = "both"
