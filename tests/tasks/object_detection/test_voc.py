@@ -83,6 +83,18 @@ def test_pixels_may_count_from_zero(tmp_path: Path) -> None:
         VocFiles(root=str(tmp_path), batch_size=1, first_pixel=2)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("corners", [(5, 5, 5, 5), (5, 5, 5, 9), (5, 5, 9, 5)])
+def test_boxes_without_a_side_are_left_out_whatever_the_first_pixel(
+    tmp_path: Path, corners: tuple[int, ...]
+) -> None:
+    save(tmp_path, "a", an_object("dog", 1, 2, 10, 12), an_object("dog", *corners))
+    found = VocFiles(root=str(tmp_path), batch_size=1).read()
+    assert len(found.splits["train"][0].objects) == 1
+    assert found.notes == [
+        "train: 1 of 2 boxes have no height or no width and are left out: Annotations/a.xml:10"
+    ]
+
+
 def test_the_data_may_lie_one_folder_below(tmp_path: Path) -> None:
     small(tmp_path / "VOC2007")
     (tmp_path / "note.txt").write_text("x")
