@@ -192,7 +192,7 @@ class PatchStem(SequenceStem):
     def forward(self, x: Tensor, valid: Valid | None) -> tuple[Tensor, Valid | None]:
         refuse(valid, "PatchStem", "a stem for signals")
         patches = self.project(x).flatten(2).transpose(1, 2)
-        y = torch.cat((self.class_token.to(patches.dtype).expand(len(x), -1, -1), patches), 1)
+        y = torch.cat((self.class_token.to(patches.dtype).expand(x.shape[0], -1, -1), patches), 1)
         return self.positions(y, places(y, valid), y.shape[1]), valid
 
 

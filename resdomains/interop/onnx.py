@@ -35,6 +35,7 @@ def onnx_graph(
         dynamic: For an input's name its axes of any size, each with a ``torch.export.Dim``.
 
     Raises:
+        ValueError: The network works for the example's sizes alone.
         ImportError: onnx or onnxscript is not installed.
     """
     library("onnx", _ONNX)
@@ -50,7 +51,25 @@ def onnx_graph(
         verbose=False,
     )
     assert program is not None  # as it is without `dynamo`
-    return program.model_proto
+    model = program.model_proto
+    _check_dynamic(model, dynamic)
+    return model
+
+
+def _check_dynamic(model: Any, dynamic: Mapping[str, Mapping[int, Any]]) -> None:
+    """Refuse a graph of one size where others were asked for: torch then exports without a word.
+
+    Raises:
+        ValueError: An input has the example's size.
+    """
+    for value in model.graph.input:
+        for axis in dynamic.get(value.name, {}):
+            size = value.type.tensor_type.shape.dim[axis]
+            if not size.dim_param:
+                raise ValueError(
+                    f"{value.name} can have no other size than {size.dim_value} along axis {axis} in ONNX, because "
+                    "the network computes with it as a number of Python's"
+                )
 
 
 def onnx_text(text: str) -> Any:

@@ -58,6 +58,18 @@ def test_outputs_are_equal_for_other_batches_and_sizes(tmp_path: Path) -> None:
     assert "BatchNormalization" not in kinds
 
 
+class Counting(nn.Module):
+    """Asks Python for the number of items."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * len(x)
+
+
+def test_a_network_of_one_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="x can have no other size than 2 along axis 0 in ONNX"):
+        onnx_graph(Counting(), {"x": torch.zeros(2, 3)}, ["y"], {"x": {0: Dim("batch")}})
+
+
 def test_a_file_says_what_a_program_must_know(tmp_path: Path) -> None:
     session = written(Classifier(), tmp_path)
     assert json.loads((tmp_path / "spec.json").read_text()) == {

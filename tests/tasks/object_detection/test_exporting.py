@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from resdomains.core import ResNet2d
-from resdomains.interop import save_onnx
+from resdomains.interop import onnx_graph, save_onnx
 from resdomains_tasks.object_detection import exporting
 from resdomains_tasks.object_detection.data import padded, prepared
 from resdomains_tasks.object_detection.exporting import write_onnx
@@ -53,10 +53,9 @@ def seen(pixels: Tensor, spec: Any = SPEC) -> tuple[Dense, Tensor]:
 def graph() -> Any:
     """The network's own graph, which takes torch ten seconds."""
     made: list[Any] = []
-    real = exporting.onnx_graph
 
     def kept(*arguments: Any) -> Any:
-        made.append(real(*arguments))
+        made.append(onnx_graph(*arguments))
         return made[-1]
 
     with pytest.MonkeyPatch.context() as patch:
