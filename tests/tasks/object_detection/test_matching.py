@@ -85,6 +85,22 @@ def test_what_is_right_and_wrong_is_what_coco_says(seed: int, classes: int) -> N
     assert {WRONG, RIGHT, LEFT_OUT} <= set(results.tolist())
 
 
+@pytest.mark.parametrize(
+    ("objects_there", "which"),
+    [
+        ([[0.0, 0.0, 10.0, 14.0], BOX], "overlaps most"),
+        ([[0.0, -3.0, 10.0, 7.0], [0.0, 3.0, 10.0, 13.0]], "is later, of equal overlaps"),
+    ],
+)
+def test_a_detection_takes_the_object_that(objects_there: list[list[float]], which: str) -> None:
+    """It then leaves the other one to a second detection, which overlaps that alone."""
+    [other, _] = objects_there
+    left = [other[0], other[1] - 2 if which.startswith("is") else 4.0, other[2], other[3]]
+    seen = single([BOX, left], [0.9, 0.8], [0, 0], objects_there, [0, 0])
+    assert results_of(collected(seen)).tolist() == [RIGHT, RIGHT]
+    assert reference([seen], 1).stats[1] == pytest.approx(1)
+
+
 def test_only_the_best_100_of_a_picture_and_class_count() -> None:
     scores = np.linspace(0.2, 0.9, 150)
     seen = single([BOX] * 150, scores.tolist(), [0] * 150, [BOX], [0])
