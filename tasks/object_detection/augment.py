@@ -146,7 +146,7 @@ def augmented(
     Raises:
         ValueError: If a transform fails on the picture or gives something else than a picture.
     """
-    boxes = torch.from_numpy(rows[:, :4].copy())
+    boxes = torch.tensor(rows[:, :4])
     height, width = pixels.shape[-2:]
     # Transforms clip `boxes` each time, so that nothing comes back that a crop has cut; `whole` they move alike but
     # never clip: what both are at the end tells which share is still seen.

@@ -68,11 +68,7 @@ class Mosaic:
             key: As in `drawn`.
             count: Training pictures.
         """
-        # A number in [0, 1) has 24 bits; two of them reach every picture of a data set of any size.
-        high, low = _drawn(key)[1:4], _drawn(key)[4:7]
-        return [
-            min(int((a + b / 2**24) * count), count - 1) for a, b in zip(high, low, strict=True)
-        ]
+        return [int(u * count) for u in _drawn(key)[1:_COUNT]]
 
     def __call__(self, pictures: Sequence[tuple[Tensor, Rows]], key: int) -> tuple[Tensor, Rows]:
         """Return one picture of four.
@@ -93,7 +89,7 @@ class Mosaic:
         channels, height, width = pictures[0][0].shape
         if min(height, width) < SHORTEST:
             return pictures[0]
-        u = _drawn(key)[7:]
+        u = _drawn(key)[_COUNT:]
         down, across = (
             round(side * (_CENTRE[0] + part * (_CENTRE[1] - _CENTRE[0])))
             for side, part in zip((height, width), u, strict=False)
@@ -130,5 +126,5 @@ class Mosaic:
 
 
 def _drawn(key: int) -> list[float]:
-    """Return the 21 numbers in [0, 1) of a mosaic: whether, which others, where, how large."""
-    return draws(torch.tensor([key]), 9 + 3 * _COUNT)[0].tolist()
+    """Return the numbers in [0, 1) of a mosaic: whether, which others, where they meet, each one's scale and place."""
+    return draws(torch.tensor([key]), _COUNT + 2 + 3 * _COUNT)[0].tolist()

