@@ -87,11 +87,13 @@ def test_curves_of_few_classes_are_all_named_the_best_first() -> None:
 
 
 def test_of_many_classes_the_best_and_the_worst_are_named() -> None:
-    curves = falling(80)
+    curves = falling(80) ** 2
     figure = figures.precision_recall(curves, curves.mean(0), [f"{k}." for k in range(80)], "test")
     named = [name.split(":")[0] for name in legend(figure)]
     assert named == [f"{k}." for k in (0, 1, 2, 3, 4, 75, 76, 77, 78, 79)] + ["mean"]
     assert len(figure.axes[0].lines) == 81
+    mean = next(values for name, values in lines(figure).items() if name.startswith("mean"))
+    assert mean == pytest.approx(curves.mean(1).tolist())
 
 
 @pytest.mark.parametrize("best", [0.2, 0.9])
