@@ -1,6 +1,7 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resdomains.core import BatchNorm, Features, ResNet2d
+from resdomains.interop import Checkpoint
 from resdomains_tasks.object_detection.fcos import (
     Dense,
     Distances,
@@ -17,6 +19,7 @@ from resdomains_tasks.object_detection.fcos import (
     Rectified,
     StrideGrid,
 )
+from resdomains_tasks.object_detection.spec import DetectionSpec
 
 CLASSES = 3
 SIZE = (96, 128)
@@ -241,6 +244,35 @@ def test_state_names_the_rows_of_classes() -> None:
     state = head.state_dict()
     assert all(len(state[key]) == CLASSES for key in head.rows)
     assert state["classify.bias"].tolist() == [pytest.approx(-math.log(99))] * CLASSES
+
+
+def test_an_earlier_run_gives_the_classes_that_both_know(tmp_path: Path) -> None:
+    """What is new begins with the prior, and the boxes are known already."""
+    specs = [
+        DetectionSpec(
+            channels=3,
+            mean=[0.0] * 3,
+            std=[1.0] * 3,
+            size={"height": 96, "width": 128},
+            classes=names,
+        )
+        for names in (["red", "white", "platelet"], ["malaria", "white", "red"])
+    ]
+    earlier, network = backbone(), backbone()
+    trained, head = head_of(earlier), head_of(network)
+    for parameter in trained.parameters():
+        nn.init.normal_(parameter)
+    state = {f"backbone.{key}": value for key, value in earlier.state_dict().items()}
+    state |= {f"head.{key}": value for key, value in trained.state_dict().items()}
+    said = {"format": 1, "recipe": None, "spec": specs[0].plain()}
+    torch.save({"resdomains": said, "state_dict": state}, tmp_path / "a.ckpt")
+    loaded = Checkpoint(str(tmp_path / "a.ckpt")).load(network, head, specs[1])
+    assert loaded.reason == "2 of 3 outputs are the source's, the rest begin anew: malaria"
+    assert torch.equal(head.classify.weight[1:], trained.classify.weight[[1, 0]])
+    bias = head.state_dict()["classify.bias"]
+    assert bias[0].item() == pytest.approx(-math.log(99))
+    assert head.classify.weight[0].std().item() == pytest.approx(0.01, rel=0.3)
+    assert torch.equal(head.locate.weight, trained.locate.weight)
 
 
 def test_towers_take_any_norm() -> None:
