@@ -140,6 +140,7 @@ class Task(LightningModule, ABC):
         self.results: dict[str, dict[str, Tensor]] = {}
         """Each evaluated split's metrics, computed over all its samples and all processes."""
         self._totals: dict[str, Tensor] = {}
+        self._plotted: set[str] = set()
         self.notes: list[str] = []
         """What a user should know of how the task was built, a sentence each; shown when a run begins."""
 
@@ -459,7 +460,8 @@ class Task(LightningModule, ABC):
         results[schema.SKILL] = torch.tensor(schema.skill(score, self.chance(self.spec)))
         self.results[split] = results
         scalars = {schema.key(split, n): v.float() for n, v in results.items() if v.ndim == 0}
-        plot_over_samples(self.trainer.loggers, scalars)
+        plot_over_samples(self.trainer.loggers, [n for n in scalars if n not in self._plotted])
+        self._plotted.update(scalars)
         # The values are equal in all processes; this makes them known to callbacks that monitor one.
         self.log_dict(scalars, logger=False)
         self.write({name: float(value) for name, value in scalars.items()})

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -217,6 +218,7 @@ class Tables(WandbLogger):
     """Keeps the tables that W&B would get."""
 
     save_dir = None
+    experiment = SimpleNamespace(define_metric=lambda *_, **__: None)  # type: ignore[assignment]
 
     def __init__(self) -> None:
         self.tables: dict[str, tuple[Sequence[str], Sequence[Any]]] = {}
