@@ -46,6 +46,8 @@ def write_onnx(
 ) -> str:
     """Write the network as ONNX in a folder, and return in words what was written.
 
+    The head's limit of `candidates` a level is left out: more boxes are compared where more reach the threshold.
+
     Args:
         backbone: A network over (B, C, H, W) that returns `Features`.
         head: What maps them to boxes.

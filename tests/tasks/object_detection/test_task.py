@@ -245,7 +245,7 @@ def test_a_table_counts_the_objects_of_each_class() -> None:
 
 def test_detections_are_written_as_coco_has_them() -> None:
     task = small_task(spec=small_spec(category_ids=[7, 3]).plain())
-    records = [
+    records: list[dict[str, Any]] = [
         {"source": "a.png", "objects": []},
         {"source": "b.png", "objects": [found("blue", 1.5, 2.0, 4.25, 8.0)]},
     ]
