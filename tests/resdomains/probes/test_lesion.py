@@ -218,7 +218,7 @@ class Tables(WandbLogger):
     """Keeps the tables that W&B would get."""
 
     save_dir = None
-    experiment = SimpleNamespace(define_metric=lambda *_, **__: None)  # type: ignore[assignment]
+    experiment = SimpleNamespace(define_metric=lambda *_, **__: None)
 
     def __init__(self) -> None:
         self.tables: dict[str, tuple[Sequence[str], Sequence[Any]]] = {}
