@@ -139,6 +139,8 @@ class Task(LightningModule, ABC):
         self._started: float | None = None
         self.results: dict[str, dict[str, Tensor]] = {}
         """Each evaluated split's metrics, computed over all its samples and all processes."""
+        self.chosen: dict[str, float] = {}
+        """What the last validation chose, such as a threshold; a checkpoint keeps it."""
         self._totals: dict[str, Tensor] = {}
         self._plotted: set[str] = set()
         self.notes: list[str] = []
@@ -172,8 +174,9 @@ class Task(LightningModule, ABC):
         """Return new metrics, by name.
 
         What a metric computes is a tensor, the result of its name, or a mapping of tensors, which are results under
-        their own names. Results that are one number are logged as `<split>/<name>`. No two metrics may give a result
-        of one name, nor any `loss`, `score` or `skill`, which the base gives.
+        their own names. Results that are one number are logged as `<split>/<name>`, but not NaN, which says that a
+        result is not defined for these data, such as the precision of a class that does not occur. No two metrics may
+        give a result of one name, nor any `loss`, `score` or `skill`, which the base gives.
         """
 
     @abstractmethod
@@ -233,6 +236,10 @@ class Task(LightningModule, ABC):
     @abstractmethod
     def chance(spec: Mapping[str, Any]) -> float | None:
         """Return the score of guessing, or None where that is not defined."""
+
+    def choose(self, results: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return what a validation's results decide for the test and for `predict`, such as a threshold, by name."""
+        return {}
 
     def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
         """Return pictures of a split's results, by file name without suffix."""
@@ -459,7 +466,14 @@ class Task(LightningModule, ABC):
         score = float(results[schema.SCORE])
         results[schema.SKILL] = torch.tensor(schema.skill(score, self.chance(self.spec)))
         self.results[split] = results
-        scalars = {schema.key(split, n): v.float() for n, v in results.items() if v.ndim == 0}
+        if split == "val":
+            self.chosen = self.choose(results)
+        always = (schema.LOSS, schema.SCORE, schema.SKILL)
+        scalars = {
+            schema.key(split, n): v.float()
+            for n, v in results.items()
+            if v.ndim == 0 and (n in always or not v.isnan())
+        }
         plot_over_samples(self.trainer.loggers, [n for n in scalars if n not in self._plotted])
         self._plotted.update(scalars)
         # The values are equal in all processes; this makes them known to callbacks that monitor one.
@@ -499,6 +513,7 @@ class Task(LightningModule, ABC):
             "samples": self.samples_seen,
             "seconds": self.progress()[schema.SECONDS],
             "flops_per_sample": self.flops_per_sample,
+            "chosen": self.chosen,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -519,3 +534,4 @@ class Task(LightningModule, ABC):
         self.samples_seen = ours["samples"]
         self.seconds_before = ours["seconds"]
         self.flops_per_sample = ours["flops_per_sample"]
+        self.chosen = ours["chosen"]

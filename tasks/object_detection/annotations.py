@@ -47,6 +47,8 @@ class Picture(ABC):
     `height` and `width` are in pixels, of the picture that its boxes were drawn on; both are known without reading.
     """
 
+    __slots__ = ()
+
     height: int
     width: int
 

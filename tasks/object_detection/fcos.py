@@ -11,7 +11,6 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import batched_nms, generalized_box_iou_loss
 
 from resdomains.core import (
@@ -26,7 +25,7 @@ from resdomains.core import (
 )
 
 from .assignment import Assignment, CenterSampling, Level
-from .losses import ByCenterness, FocalLoss, Weighting, centerness
+from .losses import ByCenterness, FocalLoss, Weighting, centerness, relative_entropy
 
 
 class Found(NamedTuple):
@@ -295,7 +294,7 @@ class FCOSHead(DetectionHead):
             terms = {
                 "classification": self.focal(dense.logits.flatten(0, 1), position, labels[row]),
                 "boxes": self.box_weight * (self.weighting(centred) * overlap).sum(),
-                "centerness": F.binary_cross_entropy_with_logits(said, centred, reduction="sum"),
+                "centerness": relative_entropy(said, centred),
             }
             return Losses(terms, torch.tensor(float(len(position)), device=boxes.device))
 

@@ -66,6 +66,19 @@ def centerness(sides: Tensor) -> Tensor:
     return ratio.sqrt()
 
 
+def relative_entropy(logits: Tensor, shares: Tensor) -> Tensor:
+    """Return the sum of q log(q / p) + (1 - q) log((1 - q) / (1 - p)), p = sigmoid(logit) and q the true share.
+
+    That is the binary cross-entropy less the least that it can be.
+
+    Args:
+        logits: (P,).
+        shares: (P,) in [0, 1].
+    """
+    cross = F.binary_cross_entropy_with_logits(logits, shares, reduction="sum")
+    return cross - F.binary_cross_entropy(shares, shares, reduction="sum")
+
+
 class _Background(torch.autograd.Function):
     """The sum of p^g log(1 / (1 - p)), p = sigmoid(logit), as if there were no object.
 

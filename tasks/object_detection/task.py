@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _EVALUATED = 0.05  # the score from which detections count in evaluation, as in Detectron2
+_UNSURE = 0.3  # the score from which detections are reported where no validation has chosen one
 _SHOWN = 6  # validation pictures that are drawn
 _SAMPLES = 12  # training pictures that are drawn
 _TOGETHER = 8  # tiles that are computed at once
@@ -51,7 +52,8 @@ class ObjectDetection(Task):
         spec: What a detection data module says of its pictures.
         head: What maps the backbone's features to boxes; called with their channels, their strides and the number of
             classes.
-        threshold: The least score of what `predict` reports, in [0, 1].
+        threshold: The least score of what `predict` reports, in [0, 1]; that of the highest F1 on the validation
+            split if not given.
         tile: Pixels; larger pictures are predicted tile by tile, each of this height and width. 0: as a whole.
         overlap: The share of a tile that the next one repeats, in [0, 1).
         weights: Weights to begin with, of another library or an earlier run; where classes differ the head's are new.
@@ -75,7 +77,7 @@ class ObjectDetection(Task):
         backbone: nn.Module,
         spec: dict[str, Any],
         head: Callable[[Sequence[int], Sequence[int], int], DetectionHead] = FCOSHead,
-        threshold: float = 0.3,
+        threshold: float | None = None,
         tile: int = 0,
         overlap: float = 0.2,
         weights: Weights | None = None,
@@ -97,7 +99,10 @@ class ObjectDetection(Task):
                 f"backbone {type(backbone).__name__} states no out_channels and stride; "
                 "take a network over pictures of resdomains.core"
             )
-        self.threshold, self.tile, self.overlap = threshold, tile, overlap
+        self._threshold: float | None = None
+        if threshold is not None:
+            self.threshold = threshold
+        self.tile, self.overlap = tile, overlap
         self.nms = NMS[0]
         self.head = head(out_channels, strides, len(self.detection_spec.classes))
         self.begin_with(weights, self.head, self.detection_spec)
@@ -107,8 +112,10 @@ class ObjectDetection(Task):
 
     @property
     def threshold(self) -> float:
-        """The least score of what `predict` reports, in [0, 1]."""
-        return self._threshold
+        """The least score of what is reported, in [0, 1]; by default that of the highest F1 on the validation split."""
+        if self._threshold is not None:
+            return self._threshold
+        return self.chosen.get("threshold", _UNSURE)
 
     @threshold.setter
     def threshold(self, value: float) -> None:
@@ -232,6 +239,11 @@ class ObjectDetection(Task):
         """Return 0: boxes at random places hit nothing."""
         return 0.0
 
+    def choose(self, results: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the threshold of the highest F1, if there is an object to find."""
+        threshold = results["threshold"]
+        return {} if threshold.isnan() else {"threshold": float(threshold)}
+
     def examples(self, split: Split, results: Mapping[str, Tensor]) -> list[str]:
         """Return the average precision of the classes."""
         rows = tables(results, self.detection_spec.classes)["classes"]
@@ -240,8 +252,12 @@ class ObjectDetection(Task):
     def tables(
         self, split: Split, results: Mapping[str, Tensor]
     ) -> dict[str, list[dict[str, Any]]]:
-        """Return what is known of each class."""
-        return tables(results, self.detection_spec.classes)
+        """Return how well each class is found, and what is wrong in each picture."""
+        return tables(
+            results,
+            self.detection_spec.classes,
+            lambda index: str(self.describe(split, index).get("source", f"sample {index}")),
+        )
 
     def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
         """Return precision over recall, F1 over the threshold, and the confusion of classes."""

@@ -87,8 +87,6 @@ class TextClassification(Task):
         ValueError: If spec, backbone and loss do not fit each other.
     """
 
-    threshold: Tensor
-
     def __init__(
         self,
         *,
@@ -115,8 +113,6 @@ class TextClassification(Task):
             )
         self.rarer = _rarer(self.text_spec)
         """Of two classes the number of the rarer; None for other data."""
-        if self.thresholded:
-            self.register_buffer("threshold", torch.tensor(0.5))
         self.to(memory_format=torch.channels_last)
         self.build_all_metrics()
 
@@ -201,33 +197,21 @@ class TextClassification(Task):
             return self.loss.numbers(outputs)
         return self.loss.probabilities(outputs)
 
-    def on_validation_epoch_end(self) -> None:
-        """Compute and log the validation metrics, and keep the best threshold."""
-        super().on_validation_epoch_end()
-        self._keep_threshold()
+    @property
+    def threshold(self) -> float:
+        """The probability from which a label counts: that of the highest F1 on the validation split."""
+        return self.chosen.get("threshold", 0.5)
 
-    def on_train_end(self) -> None:
-        """Keep the best threshold of the last validation: averaged weights (EMA) bring an average of thresholds."""
-        super().on_train_end()
-        self._keep_threshold()
-
-    def _keep_threshold(self) -> None:
-        found = self.results.get("val", {}).get("threshold")
-        if found is not None:
-            self.threshold.copy_(found)
+    def choose(self, results: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the threshold of the highest F1."""
+        return {"threshold": float(results["threshold"])} if self.thresholded else {}
 
     def on_test_epoch_start(self) -> None:
         """Let the test measure at the threshold that validation chose."""
         super().on_test_epoch_start()
         for metric in self.metrics_of("test").values():
             if isinstance(metric, Threshold):
-                metric.fixed = self.threshold
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds this task, and the threshold itself where averaged weights (EMA) bring an average."""
-        super().on_save_checkpoint(checkpoint)
-        if self.thresholded:
-            checkpoint["state_dict"]["threshold"] = self.threshold.clone()
+                metric.fixed = torch.tensor(self.threshold, device=self.device)
 
     def score(self, results: Mapping[str, Tensor]) -> Tensor:
         """Return top-1 accuracy, for several labels mean average precision, for numbers R^2 or 0."""

@@ -13,7 +13,7 @@ def fit(*arguments: str) -> dict[str, Any]:
     """Run `resdomains fit` in a process of its own.
 
     Returns:
-        The run's `summary.json`, with `wall_seconds`: from the start of the process to its end.
+        The run's `summary.json`, with its `folder`, and `wall_seconds`: from the start of the process to its end.
     """
     root = Path(mkdtemp(prefix="resdomains-benchmark-"))
     command = str(Path(sys.executable).with_name("resdomains"))
@@ -22,4 +22,4 @@ def fit(*arguments: str) -> dict[str, Any]:
     wall = time.perf_counter() - began
     (summary,) = root.rglob("summary.json")
     facts: dict[str, Any] = json.loads(summary.read_text())
-    return {**facts, "wall_seconds": wall}
+    return {**facts, "folder": str(summary.parent), "wall_seconds": wall}

@@ -1,8 +1,15 @@
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from resdomains_tasks.object_detection.losses import ByCenterness, Equal, FocalLoss, centerness
+from resdomains_tasks.object_detection.losses import (
+    ByCenterness,
+    Equal,
+    FocalLoss,
+    centerness,
+    relative_entropy,
+)
 
 
 @pytest.mark.parametrize("rows", [[], [2, 5]])
@@ -66,3 +73,19 @@ def test_focal_loss_takes_any_gamma(gamma: float) -> None:
     torch.testing.assert_close(
         torch.autograd.grad(loss, logits)[0], torch.autograd.grad(expected, logits)[0]
     )
+
+
+def test_relative_entropy_is_none_where_all_is_right_and_the_cross_entropys_in_its_gradient() -> (
+    None
+):
+    shares = torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0])
+    right = torch.logit(shares, eps=1e-7)
+    assert relative_entropy(right, shares).item() == pytest.approx(0.0, abs=1e-5)
+    logits = torch.randn(5, requires_grad=True)
+    (ours,) = torch.autograd.grad(relative_entropy(logits, shares), logits)
+    cross = F.binary_cross_entropy_with_logits(logits, shares, reduction="sum")
+    (theirs,) = torch.autograd.grad(cross, logits)
+    assert torch.equal(ours, theirs)
+    p, q = logits.detach().sigmoid(), shares
+    formula = torch.special.xlogy(q, q / p) + torch.special.xlogy(1 - q, (1 - q) / (1 - p))
+    torch.testing.assert_close(relative_entropy(logits, shares), formula.sum())

@@ -242,8 +242,7 @@ def test_the_test_uses_the_threshold_of_the_last_validation() -> None:
     task, _, results = evaluated("class")
     val = task.results["val"]
     assert float(val["f1_at_threshold"]) == pytest.approx(float(val["f1_curve"][1].max()))
-    assert float(task.threshold) == float(val["threshold"]) == float(results["threshold"])
-    assert "threshold" in task.state_dict()
+    assert task.threshold == float(val["threshold"]) == float(results["threshold"])
 
 
 def test_labels_are_named_at_the_threshold() -> None:
@@ -255,9 +254,9 @@ def test_labels_are_named_at_the_threshold() -> None:
         f1_score(targets, said, average="macro")
     )
     assert float(results["score"]) == float(results["map"])
-    task.threshold.fill_(0.0)
+    task.chosen = {"threshold": 0.0}
     assert all(len(r["labels"]) == 2 for r in answers(task, data)[0])
-    task.threshold.fill_(1.1)
+    task.chosen = {"threshold": 1.1}
     assert not any(r["labels"] for r in answers(task, data)[0])
 
 
@@ -268,7 +267,7 @@ def test_numbers_are_scored_by_r2_and_never_below_0() -> None:
     assert float(results["r2"]) == pytest.approx(expected, abs=1e-5)
     assert float(results["score"]) == pytest.approx(max(float(results["r2"]), 0.0))
     assert float(task.score({"r2": torch.tensor(-3.0)})) == 0.0
-    assert not hasattr(task, "threshold")
+    assert task.chosen == {}
 
 
 def test_averaged_weights_keep_the_threshold_that_was_chosen_for_them(tmp_path: Path) -> None:
@@ -278,8 +277,8 @@ def test_averaged_weights_keep_the_threshold_that_was_chosen_for_them(tmp_path: 
     run = trainer(max_epochs=2, callbacks=[EMA()])
     run.fit(task, datamodule=data)
     run.save_checkpoint(tmp_path / "a.ckpt")
-    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
-    assert float(saved["threshold"]) == float(task.results["val"]["threshold"])
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)["resdomains"]["chosen"]
+    assert saved == {"threshold": float(task.results["val"]["threshold"])}
 
 
 def test_more_than_five_classes_have_top_5_and_no_threshold() -> None:
