@@ -87,7 +87,7 @@ def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
         raise BadCheckpoint(
             f"{path}: its task {model['class_path']} cannot be built: {error}"
         ) from error
-    task.recipe, task.chosen = ours["recipe"], ours["chosen"]
+    task.recipe, task.chosen = ours["recipe"], ours.get("chosen", {})
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
 

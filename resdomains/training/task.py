@@ -534,4 +534,4 @@ class Task(LightningModule, ABC):
         self.samples_seen = ours["samples"]
         self.seconds_before = ours["seconds"]
         self.flops_per_sample = ours["flops_per_sample"]
-        self.chosen = ours["chosen"]
+        self.chosen = ours.get("chosen", {})

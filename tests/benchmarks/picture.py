@@ -1,6 +1,7 @@
-"""Make the README's picture of a run: its learning curves, confusion matrix and mistakes side by side.
+"""Make the README's picture of a run of a shipped config, of what it drew side by side.
 
 python -m tests.benchmarks.picture runs/image_classification/digits/<time>
+python -m tests.benchmarks.picture runs/object_detection/scenes/<time>
 """
 
 import argparse
@@ -8,30 +9,35 @@ from pathlib import Path
 
 from PIL import Image
 
-OUTPUT = Path(__file__).parent / "pictures" / "digits.png"
-HEIGHT = 420
+FOLDER = Path(__file__).parent / "pictures"
+PARTS = {
+    "digits": ("learning_curves", "test_confusion", "test_mistakes"),
+    "scenes": ("test_pictures", "test_precision_recall"),
+}
+HEIGHTS = {"digits": 420, "scenes": 560}
 
 
 def main() -> None:
     """Compose and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    folder = parser.parse_args().run / "pictures"
+    run = parser.parse_args().run.resolve()
+    name = run.parent.name
+    height = HEIGHTS[name]
     parts = []
-    for name in ("learning_curves", "test_confusion", "test_mistakes"):
-        with Image.open(folder / f"{name}.png") as picture:
-            part = picture.convert("RGB")
-        parts.append(
-            part.resize((part.width * HEIGHT // part.height, HEIGHT), Image.Resampling.LANCZOS)
-        )
-    whole = Image.new("RGB", (sum(part.width for part in parts), HEIGHT), "white")
+    for part in PARTS[name]:
+        with Image.open(run / "pictures" / f"{part}.png") as picture:
+            drawn = picture.convert("RGB")
+        size = (drawn.width * height // drawn.height, height)
+        parts.append(drawn.resize(size, Image.Resampling.LANCZOS))
+    whole = Image.new("RGB", (sum(part.width for part in parts), height), "white")
     left = 0
-    for part in parts:
-        whole.paste(part, (left, 0))
-        left += part.width
-    OUTPUT.parent.mkdir(exist_ok=True)
-    whole.quantize(128).save(OUTPUT, optimize=True)
-    print(OUTPUT)
+    for drawn in parts:
+        whole.paste(drawn, (left, 0))
+        left += drawn.width
+    FOLDER.mkdir(exist_ok=True)
+    whole.quantize(256).save(FOLDER / f"{name}.png", optimize=True)
+    print(FOLDER / f"{name}.png")
 
 
 if __name__ == "__main__":
