@@ -174,9 +174,9 @@ class Task(LightningModule, ABC):
         """Return new metrics, by name.
 
         What a metric computes is a tensor, the result of its name, or a mapping of tensors, which are results under
-        their own names. Results that are one number are logged as `<split>/<name>`, but not NaN, which says that a
-        result is not defined for these data, such as the precision of a class that does not occur. No two metrics may
-        give a result of one name, nor any `loss`, `score` or `skill`, which the base gives.
+        their own names. Results that are one number are logged as `<split>/<name>`; of several, one that is NaN is not:
+        it is not defined for these data, such as the precision of objects that do not occur. No two metrics may give a
+        result of one name, nor any `loss`, `score` or `skill`, which the base gives.
         """
 
     @abstractmethod
@@ -468,7 +468,7 @@ class Task(LightningModule, ABC):
         self.results[split] = results
         if split == "val":
             self.chosen = self.choose(results)
-        always = (schema.LOSS, schema.SCORE, schema.SKILL)
+        always = (schema.LOSS, schema.SCORE, schema.SKILL, *metrics)
         scalars = {
             schema.key(split, n): v.float()
             for n, v in results.items()

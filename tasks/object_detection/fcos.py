@@ -66,10 +66,26 @@ class Dense(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What is minimised: `terms` by name, each a sum over the batch's positions, and how many stand for an object."""
+    """What is minimised, by name: sums over the batch's positions, and what each is divided by.
+
+    In several processes the mean of a divisor over them makes the mean of their losses that of one process.
+
+    Args:
+        terms: Sums.
+        divisors: At least 0; where one is 0, so is its term, or it counts as 1.
+    """
 
     terms: dict[str, Tensor]
-    positives: Tensor
+    divisors: dict[str, Tensor]
+
+    def total(self, mean: Callable[[Tensor], Tensor] = lambda divisors: divisors) -> Tensor:
+        """Return the sum of the terms, each over its divisor.
+
+        Args:
+            mean: Makes of the divisors, (M,), their mean over all processes.
+        """
+        divisors = mean(torch.stack([self.divisors[name] for name in self.terms]))
+        return (torch.stack(list(self.terms.values())) / divisors.where(divisors > 0, 1.0)).sum()
 
 
 class DetectionHead(TaskHead, ABC):
@@ -291,12 +307,17 @@ class FCOSHead(DetectionHead):
             predicted = _corners(points, dense.distances.flatten(0, 1)[position].float())
             overlap = generalized_box_iou_loss(predicted, truth)
             said = dense.centerness.flatten()[position].float()
+            weight = self.weighting(centred)
             terms = {
                 "classification": self.focal(dense.logits.flatten(0, 1), position, labels[row]),
-                "boxes": self.box_weight * (self.weighting(centred) * overlap).sum(),
+                "boxes": self.box_weight * (weight * overlap).sum(),
                 "centerness": relative_entropy(said, centred),
             }
-            return Losses(terms, torch.tensor(float(len(position)), device=boxes.device))
+            positives = torch.tensor(float(len(position)), device=boxes.device)
+            return Losses(
+                terms,
+                {"classification": positives, "boxes": weight.sum(), "centerness": positives},
+            )
 
     @torch.no_grad()
     def detect(self, dense: Dense, sizes: Tensor, threshold: float) -> list[Found]:

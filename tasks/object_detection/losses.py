@@ -14,7 +14,7 @@ class Weighting(ABC):
 
     @abstractmethod
     def __call__(self, centerness: Tensor) -> Tensor:
-        """Return weights (P,) with a mean of 1, of the positions' true centre-ness (P,)."""
+        """Return weights (P,), at least 0, of the positions' true centre-ness (P,); their sum divides the loss."""
 
 
 class Equal(Weighting):
@@ -28,7 +28,7 @@ class ByCenterness(Weighting):
     """Boxes count by their position's centre-ness, as in the authors' code: what is detected comes from the centre."""
 
     def __call__(self, centerness: Tensor) -> Tensor:
-        return centerness / centerness.mean()
+        return centerness
 
 
 class FocalLoss:

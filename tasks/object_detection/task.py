@@ -44,8 +44,8 @@ class ObjectDetection(Task):
     The score is COCO's average precision: the mean over classes, and over IoU 0.50, 0.55, ... 0.95, of the precision at
     101 recalls. Guessing boxes has none.
 
-    The loss is that of the head, summed over the positions of all pictures and divided by the number of positions that
-    stand for an object, in all processes together.
+    The loss is that of the head, summed over the positions of all pictures and divided by the number (or the weight) of
+    those that stand for an object, in all processes together.
 
     Args:
         backbone: A network over (B, C, H, W) that returns `Features`.
@@ -170,9 +170,8 @@ class ObjectDetection(Task):
         if split != "train":
             return self._evaluated(batch, split)
         dense = self(batch["image"])
-        losses, positives = self.head.loss(dense, batch["boxes"], batch["labels"], batch["owner"])
-        total = torch.stack(list(losses.values())).sum()
-        return StepResult(total / _mean_over_processes(positives).clamp(min=1), len(batch["image"]))
+        losses = self.head.loss(dense, batch["boxes"], batch["labels"], batch["owner"])
+        return StepResult(losses.total(_mean_over_processes), len(batch["image"]))
 
     def _evaluated(self, batch: Any, split: Split) -> StepResult:
         count = len(batch["image"])
@@ -187,10 +186,8 @@ class ObjectDetection(Task):
             for row, place in enumerate(places):
                 own = alone & (batch["owner"] == place)
                 boxes, labels = batch["boxes"][own], batch["labels"][own]
-                terms, positives = self.head.loss(
-                    dense.picture(row), boxes, labels, torch.zeros_like(labels)
-                )
-                losses.append(torch.stack(list(terms.values())).sum() / positives.clamp(min=1))
+                loss = self.head.loss(dense.picture(row), boxes, labels, torch.zeros_like(labels))
+                losses.append(loss.total())
         in_order = [found[place] for place in range(count)]
         for metric in self.metrics_of(split).values():
             metric.update(batch["index"], in_order, batch["truth"], batch["owner"])
@@ -491,10 +488,9 @@ def _layer(found: Found, scored: bool) -> list[Box]:
     return [Box(tuple(box), label, score if scored else None) for box, label, score in rows]
 
 
-def _mean_over_processes(count: Tensor) -> Tensor:
-    """Return the count that makes the mean of all processes' losses that of one process with all pictures."""
+def _mean_over_processes(values: Tensor) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return count
-    total = count.clone()
+        return values
+    total = values.detach().clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()

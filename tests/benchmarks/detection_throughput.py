@@ -89,7 +89,7 @@ def our_training(pictures: Pictures, device: str, bf16: bool) -> Callable[[], No
             losses = model.head.loss(
                 dense, pictures.boxes.flatten(0, 1), pictures.labels.flatten(), pictures.owner
             )
-            loss = torch.stack(list(losses.terms.values())).sum() / losses.positives.clamp(min=1)
+            loss = losses.total()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

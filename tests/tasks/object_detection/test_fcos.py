@@ -77,7 +77,7 @@ def test_gradients_of_all_weights_are_finite(
     head = head_of(network, distances=distances)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         losses = head.loss(head(network(torch.randn(2, 3, *SIZE))), **batch(count))
-    assert (losses.positives > 0) == (count > 0)
+    assert all((divisor > 0) == (count > 0) for divisor in losses.divisors.values())
     assert list(losses.terms) == ["classification", "boxes", "centerness"]
     for term in losses.terms.values():
         assert term.dtype == torch.float32
@@ -108,7 +108,7 @@ def test_bfloat16_is_near_float32() -> None:
     exact = head.loss(head(network(x)), **objects)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = head.loss(head(network(x)), **objects)
-    assert rounded.positives == exact.positives
+    assert rounded.divisors == exact.divisors
     for name, term in exact.terms.items():
         torch.testing.assert_close(rounded.terms[name], term, rtol=0.02, atol=0)
 
@@ -140,7 +140,7 @@ def test_the_loss_learns_to_find_the_objects() -> None:
     for _ in range(120):
         losses = head.loss(head(network(x)), **objects)
         optimizer.zero_grad()
-        torch.autograd.backward([term / losses.positives for term in losses.terms.values()])
+        torch.autograd.backward(losses.total())
         optimizer.step()
     network.eval(), head.eval()
     with torch.no_grad():
@@ -300,3 +300,25 @@ def test_towers_take_any_norm() -> None:
 def test_numbers_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         head_of(backbone(), **changes)
+
+
+def test_processes_have_the_mean_loss_of_one_with_all_pictures() -> None:
+    torch.manual_seed(0)
+    network = backbone()
+    head = head_of(network)
+    pictures = torch.randn(3, 3, *SIZE)
+    boxes = torch.tensor([[4.0, 6, 40, 50], [10, 10, 90, 60], [20, 4, 60, 44]])
+    labels, owner = torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1])
+    with torch.no_grad():
+        dense = head(network.eval()(pictures))
+        whole = head.loss(dense, boxes, labels, owner)
+        parts = [
+            head.loss(
+                dense.picture(i), boxes[owner == i], labels[owner == i], owner[owner == i] * 0
+            )
+            for i in range(3)
+        ]
+        stacked = [torch.stack([part.divisors[n] for n in part.terms]) for part in parts]
+        mean = torch.stack(stacked).mean(0)
+        losses = [part.total(lambda _: mean) for part in parts]
+    torch.testing.assert_close(torch.stack(losses).mean(), whole.total())
