@@ -7,9 +7,12 @@ from resdomains.vision.pictures import (
     find_pictures,
     read_header,
     read_picture,
+    read_pictures,
     resize,
 )
 from resdomains.vision.spec import (
+    GREY_MEAN,
+    GREY_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     PictureSpec,
@@ -18,6 +21,8 @@ from resdomains.vision.spec import (
 )
 
 __all__ = [
+    "GREY_MEAN",
+    "GREY_STD",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_PIXELS",
@@ -29,5 +34,6 @@ __all__ = [
     "normalise",
     "read_header",
     "read_picture",
+    "read_pictures",
     "resize",
 ]

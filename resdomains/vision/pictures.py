@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -54,6 +54,26 @@ def find_pictures(folder: str | Path) -> Iterator[str]:
         for name in sorted(files):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield f"{parent}{os.sep}{name}"
+
+
+def read_pictures(inputs: Iterable[str], channels: int) -> Iterator[tuple[str, Tensor] | BadSample]:
+    """Yield each picture of files and folders, its path and (C, H, W) uint8, or a `BadSample` where one is broken.
+
+    Args:
+        inputs: Files, and folders whose pictures are read; one without any is a `BadSample`.
+        channels: 1 for grey, 3 for red, green, blue.
+    """
+    for path in map(Path, inputs):
+        files = list(find_pictures(path)) if path.is_dir() else [str(path)]
+        if not files:
+            yield BadSample(str(path), "a folder without pictures")
+        for file in files:
+            try:
+                picture = read_picture(file, channels)
+            except BadSample as error:
+                yield error
+            else:
+                yield file, picture
 
 
 def read_picture(path: str | Path, channels: int) -> Tensor:

@@ -11,6 +11,7 @@ from resdomains.training.spec import Spec
 
 # Of ImageNet's training pictures, as torchvision and timm use them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,14 +23,20 @@ from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fractions, held_out
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
-from resdomains.vision import IMAGENET_MEAN, IMAGENET_STD, find_pictures, read_picture, resize
+from resdomains.vision import (
+    GREY_MEAN,
+    GREY_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    find_pictures,
+    read_picture,
+    resize,
+)
 
 from .augment import Augment
 from .data import ImageData
 from .fitting import fit
 from .spec import ImageSpec
-
-_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 _SPLITS = ("train", "val", "test")
 _SEPARATOR = "|"
@@ -234,10 +240,10 @@ class ImageFolder(ImageData):
         self.root, self.labels, self.class_names = root, labels, class_names
         self.size, self.channels = size, channels
         self.mean = (
-            list(mean) if mean is not None else list(IMAGENET_MEAN if channels == 3 else _GREY_MEAN)
+            list(mean) if mean is not None else list(IMAGENET_MEAN if channels == 3 else GREY_MEAN)
         )
         self.std = (
-            list(std) if std is not None else list(IMAGENET_STD if channels == 3 else _GREY_STD)
+            list(std) if std is not None else list(IMAGENET_STD if channels == 3 else GREY_STD)
         )
         self.crop = crop if crop is not None else RandomResizedCrop()
         self.crop_pct, self.interpolation = crop_pct, interpolation

@@ -25,7 +25,7 @@ from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.schema import Split
-from resdomains.vision import denormalise, find_pictures, normalise, read_picture
+from resdomains.vision import denormalise, normalise, read_pictures
 
 from .fitting import fit
 from .metrics import Mistakes
@@ -149,17 +149,12 @@ class ImageClassification(Task):
 
         An item is `{"image": (C, H, W) uint8, "source": path}`.
         """
-        for path in map(Path, inputs):
-            files = list(find_pictures(path)) if path.is_dir() else [str(path)]
-            if not files:
-                yield BadSample(str(path), "a folder without pictures")
-            for file in files:
-                try:
-                    image = fit(read_picture(file, self.image_spec.channels), self.image_spec)
-                except BadSample as error:
-                    yield error
-                else:
-                    yield {"image": image, "source": file}
+        for found in read_pictures(inputs, self.image_spec.channels):
+            if isinstance(found, BadSample):
+                yield found
+            else:
+                file, picture = found
+                yield {"image": fit(picture, self.image_spec), "source": file}
 
     def collate(self, items: Sequence[Any]) -> dict[str, Any]:
         """Make a normalised batch of what `read` yields."""

@@ -16,7 +16,14 @@ from resdomains.training.file_checks import unreadable
 from resdomains.training.randomness import keys
 from resdomains.training.room import Room
 from resdomains.training.schema import Split
-from resdomains.vision import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
+from resdomains.vision import (
+    GREY_MEAN,
+    GREY_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalise,
+    resize,
+)
 
 from .annotations import COLUMNS, Annotated, Corpus, Rows
 from .augment import augmented, check_augment
@@ -26,7 +33,6 @@ from .sizes import ShorterSide, Size
 from .spec import DetectionSpec
 
 _LABEL, _CROWD = COLUMNS.index("label"), COLUMNS.index("crowd")
-_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 _GROUPS = 3  # groups of aspect ratios to a doubling, as torchvision's reference has
 _NAMED = 3  # bad samples that a note names
 _SKIP = "; remove or correct it, or leave such pictures out with --data.bad_samples skip"
@@ -81,6 +87,17 @@ class Pictures(Dataset[dict[str, Any]]):
         """
         return self.sources[index].read(self.channels)
 
+    def annotated(self, index: int) -> tuple[Tensor, Rows]:
+        """Return a picture as it was read, (C, H, W) uint8, and its objects on that.
+
+        Raises:
+            BadSample: If it cannot be read, or has another size than its boxes were drawn on.
+        """
+        picture = self.original(index)
+        rows = self.objects(index).copy()
+        rows[:, :4] = self.sources[index].upright(rows[:, :4], *picture.shape[-2:])
+        return picture, rows
+
     def fitted(self, index: int) -> tuple[Tensor, Rows, tuple[int, int]]:
         """Return a picture at the network's size, its objects on the picture as it was read, and that one's size.
 
@@ -90,10 +107,8 @@ class Pictures(Dataset[dict[str, Any]]):
         found = self._kept.get(index)
         if found is not None:
             return found
-        picture = self.original(index)
+        picture, rows = self.annotated(index)
         height, width = picture.shape[-2:]
-        rows = self.objects(index).copy()
-        rows[:, :4] = self.sources[index].upright(rows[:, :4], height, width)
         pixels = resize(picture, *self.size.scaled(height, width), "bilinear")
         if self._room.take(pixels.nbytes):
             self._kept[index] = pixels, rows, (height, width)
@@ -106,9 +121,7 @@ class Pictures(Dataset[dict[str, Any]]):
             BadSample: If it cannot be read.
         """
         pixels, rows, original = self.fitted(index)
-        rows = rows.copy()
-        rows[:, :4] *= _ratios(pixels, original)
-        return pixels, rows
+        return pixels, _scaled(rows, pixels, original)
 
     def __getitem__(self, stamped: int) -> dict[str, Any]:
         return self.__getitems__([stamped])
@@ -124,10 +137,9 @@ class Pictures(Dataset[dict[str, Any]]):
         for place in index.tolist():
             try:
                 if self.training is None:
-                    pixels, rows, original = self.fitted(place)
-                    truths.append(rows)
-                    rows = rows.copy()
-                    rows[:, :4] *= _ratios(pixels, original)
+                    pixels, truth, original = self.fitted(place)
+                    truths.append(truth)
+                    rows = _scaled(truth, pixels, original)
                 else:
                     pixels, rows = self.training.sample(self, epoch, place)
                     height, width = pixels.shape[-2:]
@@ -216,11 +228,13 @@ def prepared(images: Tensor, sizes: Tensor, spec: DetectionSpec) -> Tensor:
     return x
 
 
-def _ratios(pixels: Tensor, original: tuple[int, int]) -> Rows:
-    """What x and y of a picture as it was read are multiplied by, for both corners."""
+def _scaled(rows: Rows, pixels: Tensor, original: tuple[int, int]) -> Rows:
+    """Objects on a picture of the size `original`, as objects on `pixels`, (C, H, W)."""
     height, width = original
     across, down = pixels.shape[2] / width, pixels.shape[1] / height
-    return np.array([across, down, across, down])
+    scaled = rows.copy()
+    scaled[:, :4] *= np.array([across, down, across, down])
+    return scaled
 
 
 class DetectionData(DataModule, ABC):
@@ -323,8 +337,8 @@ class DetectionData(DataModule, ABC):
         grey = self.channels == 1
         self._spec = DetectionSpec(
             channels=self.channels,
-            mean=list(_GREY_MEAN if grey else IMAGENET_MEAN),
-            std=list(_GREY_STD if grey else IMAGENET_STD),
+            mean=list(GREY_MEAN if grey else IMAGENET_MEAN),
+            std=list(GREY_STD if grey else IMAGENET_STD),
             size=self.size.plain(),
             classes=list(corpus.classes),
             category_ids=list(corpus.category_ids or []),

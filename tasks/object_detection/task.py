@@ -16,7 +16,7 @@ from resdomains.interop import Weights
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.figures import Box, Boxed
 from resdomains.training.schema import Split
-from resdomains.vision import denormalise, find_pictures, read_picture, resize
+from resdomains.vision import denormalise, read_picture, read_pictures, resize
 
 from .annotations import COLUMNS
 from .data import DetectionData, Pictures, padded, prepared
@@ -35,7 +35,7 @@ _SAMPLES = 12  # training pictures that are drawn
 _TOGETHER = 8  # tiles that are computed at once
 _NAMES = {"val": "validation", "test": "test"}
 NMS = ("inside", "outside")
-_CROWD = COLUMNS.index("crowd")
+_LABEL, _CROWD = COLUMNS.index("label"), COLUMNS.index("crowd")
 
 
 class ObjectDetection(Task):
@@ -278,12 +278,11 @@ class ObjectDetection(Task):
         assert isinstance(pictures, Pictures)
         shown = []
         for index, own in self._kept.items():
-            pixels = pictures.original(index)
-            _, rows, _ = pictures.fitted(index)
+            pixels, rows = pictures.annotated(index)
             truth = Found(
                 torch.from_numpy(rows[:, :4]).float(),
                 torch.ones(len(rows)),
-                torch.from_numpy(rows[:, 4]).long(),
+                torch.from_numpy(rows[:, _LABEL]).long(),
             )
             sure = own.scores >= self.threshold
             found = Found(*(part[sure].cpu() for part in own))
@@ -319,19 +318,10 @@ class ObjectDetection(Task):
         An item is `{"tiles": [(C, h, w) uint8 at the network's size], "places": [(top, left, height, width) of each in
         the picture, in pixels], "original": (height, width), "source": path}`; a picture that is not tiled is one tile.
         """
-        for path in map(Path, inputs):
-            files = list(find_pictures(path)) if path.is_dir() else [str(path)]
-            if not files:
-                yield BadSample(str(path), "a folder without pictures")
-            for file in files:
-                try:
-                    picture = read_picture(file, self.detection_spec.channels)
-                except BadSample as error:
-                    yield error
-                else:
-                    yield self._item(picture, file)
+        for found in read_pictures(inputs, self.detection_spec.channels):
+            yield found if isinstance(found, BadSample) else self._item(*found)
 
-    def _item(self, picture: Tensor, source: str) -> dict[str, Any]:
+    def _item(self, source: str, picture: Tensor) -> dict[str, Any]:
         height, width = picture.shape[-2:]
         places = (
             cut(height, width, self.tile, self.overlap) if self.tile else [(0, 0, height, width)]
