@@ -1,0 +1,1 @@
+"""Policies for gymnasium environments, learned by proximal policy optimisation (PPO)."""
