@@ -296,6 +296,7 @@ from resdomains.core.sequence_stems import (
     SequenceStem,
     SubsamplingStem,
     TokenStem,
+    VectorStem,
 )
 from resdomains.core.shortcuts import (
     BareProjection,
@@ -472,6 +473,7 @@ __all__ = [
     "TokenStem",
     "Uniform",
     "Valid",
+    "VectorStem",
     "WaveformStem",
     "Weighting",
     "Weights",

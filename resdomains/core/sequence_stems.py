@@ -126,12 +126,7 @@ class SubsamplingStem(SequenceStem):
             self.length = self.positions.length * self.stride
 
     def read(self, x: Tensor) -> Tensor:
-        if x.dim() != 3 or x.shape[1] != self.bands:
-            raise ValueError(
-                f"x: expected (B, C, T) with {self.bands} channels on axis 1 (the network was "
-                f"built with in_channels={self.bands}), got {tuple(x.shape)}"
-            )
-        return x
+        return _vectors(x, self.bands)
 
     def forward(self, x: Tensor, valid: Valid | None) -> tuple[Tensor, Valid | None]:
         maps = self.act1(self.conv1(x.unsqueeze(1), valid))
@@ -141,6 +136,35 @@ class SubsamplingStem(SequenceStem):
         frames = maps.permute(0, 3, 2, 1).flatten(2)  # (B, D, C / 4, T / 4)
         y = self.project(pack(frames, valid))
         return self.positions(y, places(frames, valid), frames.shape[1]), valid
+
+
+class VectorStem(SequenceStem):
+    """A linear map of the vector at each position: ``W x_t + bias``.
+
+    Reads ``(B, C, T)``, C numbers at each of T positions. ``length`` is the number of positions
+    that ``positions`` is built for.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        length: int = 512,
+        positions: Callable[[int, int], AddedPositions] = LearnedPositions,
+    ) -> None:
+        super().__init__()
+        self.in_channels = place.in_channels
+        self.project = Linear(place.in_channels, place.out_channels)
+        self.positions = positions(place.out_channels, length)
+        self.length = self.positions.length
+
+    def read(self, x: Tensor) -> Tensor:
+        return _vectors(x, self.in_channels)
+
+    def forward(self, x: Tensor, valid: Valid | None) -> tuple[Tensor, Valid | None]:
+        valid = packed(valid)
+        vectors = x.transpose(1, 2)
+        y = self.project(pack(vectors, valid))
+        return self.positions(y, places(vectors, valid), vectors.shape[1]), valid
 
 
 class PatchStem(SequenceStem):
@@ -194,6 +218,20 @@ class PatchStem(SequenceStem):
         patches = self.project(x).flatten(2).transpose(1, 2)
         y = torch.cat((self.class_token.to(patches.dtype).expand(x.shape[0], -1, -1), patches), 1)
         return self.positions(y, places(y, valid), y.shape[1]), valid
+
+
+def _vectors(x: Tensor, channels: int) -> Tensor:
+    """``x`` itself, ``(B, C, T)``.
+
+    Raises:
+        ValueError: it has another number of axes or channels.
+    """
+    if x.dim() != 3 or x.shape[1] != channels:
+        raise ValueError(
+            f"x: expected (B, C, T) with {channels} channels on axis 1 (the network was built with "
+            f"in_channels={channels}), got {tuple(x.shape)}"
+        )
+    return x
 
 
 class _Table(nn.Embedding):

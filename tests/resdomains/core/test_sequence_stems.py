@@ -19,6 +19,7 @@ from resdomains.core import (
     SubsamplingStem,
     TokenStem,
     Valid,
+    VectorStem,
 )
 
 
@@ -68,6 +69,18 @@ def test_lengths_are_those_of_the_item_alone() -> None:
         assert valid is not None
         alone, _ = stem(torch.randn(1, 8, size), None)
         assert int(valid.lengths[1]) == alone.shape[1] == -(-size // 4)
+
+
+def test_vectors_are_mapped_one_by_one_and_know_their_position() -> None:
+    stem = VectorStem(place(3), length=7)
+    x = torch.randn(2, 3, 5)
+    table = stem.get_parameter("positions.weight")
+    got, _ = stem(x, None)
+    for t in range(5):
+        expected = x[:, :, t] @ stem.project.weight.T + stem.project.bias + table[t]
+        torch.testing.assert_close(got[:, t], expected)
+    rows, _ = stem(x, Valid.of(torch.tensor([5, 2]), 5))
+    torch.testing.assert_close(rows, torch.cat((got[0], got[1, :2])))
 
 
 def test_patches_are_read_row_by_row_after_the_class_tokens() -> None:
@@ -131,6 +144,12 @@ def test_patches_are_read_row_by_row_after_the_class_tokens() -> None:
             "expected (B, C, T) with 4 channels on axis 1",
         ),
         (
+            lambda p: VectorStem(p),
+            torch.zeros(2, 3),
+            ValueError,
+            "expected (B, C, T) with 4 channels on axis 1",
+        ),
+        (
             lambda p: PatchStem(p, 4, 8),
             torch.zeros(1, 4, 8, 12),
             ValueError,
@@ -172,6 +191,7 @@ def test_a_stem_says_how_long_inputs_may_be() -> None:
     with pytest.raises(ValueError, match="at most 8 positions"):
         stem(torch.zeros(1, 9, dtype=torch.long), None)
     assert TokenStem(place(10), length=8, positions=SinusoidalPositions).length is None
+    assert VectorStem(place(4), length=3).length == 3
     frames = SubsamplingStem(place(4), length=3, positions=LearnedPositions)
     assert frames.length == 12
     frames(torch.randn(1, 4, 12), None)
