@@ -183,16 +183,17 @@ class _Fit:
         path = session.ckpt_path
         # What the checkpoint says of itself: its recipe and its data's description.
         before = None if path is None else checkpoint_at(path)["resdomains"]
-        self.changed = self._changed(before)
         self.data: DataModule = session.data()
+        session.follow(self.data.spec)
+        self.changed = self._changed(before)
         if before is not None:
             check_spec(before["spec"], self.data.spec)
         self.task: Task = session.task(self.data.spec)
         if session.full["compile"]:
             compile_blocks(self.task.backbone)
         self.run = Run.create(session.run_options(), session.task_name, session.name)
-        self.validated = self.data.has("val")
-        callbacks = self.run.callbacks(self.validated)
+        self.monitor = self.task.monitor if self.data.has("val") else None
+        callbacks = self.run.callbacks(self.monitor)
         if self.changed is not None:
             callbacks.append(ApplyOptimization())
         callbacks.append(StopBetweenSteps())
@@ -361,7 +362,14 @@ class _Fit:
         values["best"] = (
             {}
             if best is None
-            else {schema.VAL_SCORE: best, schema.VAL_SKILL: schema.skill(best, chance)}
+            else {
+                self.monitor: best,
+                **(
+                    {schema.VAL_SKILL: schema.skill(best, chance)}
+                    if self.monitor == schema.VAL_SCORE
+                    else {}
+                ),
+            }
         )
         values["final"] = {schema.key("val", name): value for name, value in final.items()}
         values |= {schema.key("test", n): v for n, v in report.scalars(self.task, "test").items()}
@@ -383,7 +391,7 @@ class _Fit:
             if (
                 isinstance(callback, Checkpoints)
                 and callback.best_model_score is not None
-                and self.validated
+                and self.monitor is not None
             ):
                 return float(callback.best_model_score)
         return None
@@ -420,7 +428,7 @@ class _Fit:
         }
         best = self._best_score()
         if best is not None:
-            rest["best val/score"] = report.number(best)
+            rest[f"best {self.monitor}"] = report.number(best)
         report.console.print(report.result_table(columns or {"": {}}, rest))
         pictures = self.run.pictures if self.run.pictures.is_dir() else self.run.folder
         report.print_pairs(

@@ -192,6 +192,28 @@ class Session:
             raise _with_key("data", error, config["class_path"]) from error
         return data
 
+    def follow(self, spec: Mapping[str, Any]) -> None:
+        """Set what the data fix of the model's arguments and the config leaves open (`Task.fixed_by`)."""
+        model = self.config["model"]
+        _, component = self.schema.resolve(model["class_path"], [Task], "model")
+        assert isinstance(component, type)
+        assert issubclass(component, Task)
+        for key, value in component.fixed_by(spec).items():
+            *parts, name = key.split(".")
+            given, full, annotation = model, self.full["model"], Task
+            known, _ = parameters(component)
+            for part in parts:
+                given = given["init_args"].get(part)
+                full = full["init_args"].get(part)
+                if not isinstance(given, dict) or not isinstance(full, dict):
+                    break
+                annotation = known[part].annotation
+                _, made = self.schema.resolve(given["class_path"], bases(annotation), key)
+                known, _ = parameters(made, factory_arguments(annotation))
+            else:
+                if name in known and name not in given["init_args"]:
+                    given["init_args"][name] = full["init_args"][name] = value
+
     def task(self, spec: dict[str, Any]) -> Task:
         """Build the task for a data module's spec.
 
@@ -200,6 +222,7 @@ class Session:
         Raises:
             ConfigError: With the key, if it cannot be.
         """
+        self.follow(spec)
         model = self.config["model"]
         if self.ckpt_path is not None:
             arguments = {k: v for k, v in model["init_args"].items() if k != "weights"}

@@ -107,8 +107,9 @@ class Bench:
         task = session.task(data.spec)
         options = RunOptions(self.folder / "runs", wandb=WandbOptions(mode="disabled"))
         run = Run.create(options, self.case.plugin.name, _CONFIG)
+        monitor = task.monitor if data.has("val") else None
         trainer, _ = build_trainer(
-            session, [*run.callbacks(data.has("val")), *callbacks], run.folder, bar=False
+            session, [*run.callbacks(monitor), *callbacks], run.folder, bar=False
         )
         trainer.loggers = run.loggers({}, list(task.build_metrics()))
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)

@@ -48,6 +48,7 @@ class TaskCase:
         config: A run of seconds: name or path of a YAML config, or its keys and values. An epoch must have at least
             three steps, and there must be a validation split.
         changes: Dotted keys to set on top of the config, with their text.
+        shipped: Dotted keys to set on top of each shipped config, beside batches of eight samples.
         modules: Modules to import first, as `--plugin` names them; for classes of packages that are no plugin's.
         inputs: Writes at least three files to predict into a folder, of different sizes where sizes may differ, and
             returns their paths.
@@ -69,6 +70,7 @@ class TaskCase:
     plugin: TaskPlugin
     config: Mapping[str, Any] | str | Path
     changes: Mapping[str, str] = field(default_factory=dict)
+    shipped: Mapping[str, str] = field(default_factory=dict)
     modules: Sequence[str] = ()
     inputs: Callable[[Path], Sequence[Path]] | None = None
     bad_files: Sequence[BadFile] = ()

@@ -1,5 +1,6 @@
 """What happens around the steps of every run: counting, timing, pictures, a way back after Ctrl-C."""
 
+import logging
 import random
 import resource
 import time
@@ -10,19 +11,25 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from resdomains.training import schema
 from resdomains.training.figures import (
+    NoFilm,
     learning_curves,
     log_boxed,
     log_figure,
+    log_film,
     log_table,
+    plot_over_samples,
     write_png,
 )
 from resdomains.training.schema import Split
 from resdomains.training.task import Task
+
+_warn = rank_zero_only(logging.getLogger(__name__).warning)
 
 
 class StepLog(Callback):
@@ -37,11 +44,13 @@ class StepLog(Callback):
         self.last: dict[str, float] = {}
         """The newest loss and samples per second."""
         self._logged = 0
+        self._plotted: set[str] = set()
         self._idle_since: float | None = None
         self._reset()
 
     def _reset(self) -> None:
         self._sums: Tensor | None = None
+        self._measures: list[str] = []
         self._steps = 0
         self._busy = 0.0
         self._waited = 0.0
@@ -69,7 +78,13 @@ class StepLog(Callback):
         task = cast(Task, pl_module)
         items = outputs["items"]
         value = outputs["value"].double()
-        step = torch.stack([value * items, torch.full_like(value, items)])
+        # For each measure: its sum over the samples for which it is defined, and their number.
+        columns = [value * items, torch.full_like(value, items)]
+        for measure in outputs["measures"].values():
+            known = ~measure.isnan()
+            columns += [measure.double().nan_to_num() * items, known.double() * items]
+        self._measures = list(outputs["measures"])
+        step = torch.stack(columns)
         self._sums = step if self._sums is None else self._sums + step
         self._steps += 1
         if trainer.world_size == 1 and task.device.type == "cpu":
@@ -79,7 +94,7 @@ class StepLog(Callback):
         self._idle_since = now
         step_count = trainer.global_step
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
-        if step_count > self._logged and step_count % interval == 0:
+        if step_count // interval > self._logged // interval:
             self._flush(trainer, task)
 
     def _flush(self, trainer: Trainer, task: Task) -> None:
@@ -93,9 +108,17 @@ class StepLog(Callback):
         task.samples_seen += items
         task.check_finite(loss, self._logged + 1, trainer.global_step)
         seconds = self._busy + self._waited
+        measures = {
+            schema.key("train", name): float(sums[place] / sums[place + 1])
+            for name, place in zip(self._measures, range(2, len(sums), 2), strict=True)
+            if sums[place + 1] > 0
+        }
+        plot_over_samples(trainer.loggers, measures.keys() - self._plotted)
+        self._plotted |= measures.keys()
         task.write(
             {
                 schema.TRAIN_LOSS: loss,
+                **measures,
                 schema.LEARNING_RATE: trainer.optimizers[0].param_groups[-1]["lr"],
                 schema.SAMPLES_PER_SECOND: items / seconds,
                 schema.STEP_SECONDS: seconds / self._steps,
@@ -131,10 +154,10 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 class Pictures(Callback):
-    """Draw the learning curves, and the task's figures and tables of the last validation and of the test.
+    """Draw the learning curves, and the task's figures, films and tables of the last validation and of the test.
 
     Args:
-        folder: Where the PNG files go.
+        folder: Where the PNG and GIF files go.
         tables: Where the CSV files go.
         curves_from: The run's `metrics.csv`.
     """
@@ -151,6 +174,17 @@ class Pictures(Callback):
             log_table(trainer.loggers, rows, self.tables / f"{split}_{name}.csv")
         for name, figure in task.figures(split, task.results[split]).items():
             log_figure(trainer.loggers, figure, self.folder / f"{split}_{name}.png")
+        training = task.training
+        task.eval()
+        try:
+            with torch.inference_mode():
+                films = task.films(split, task.results[split])
+            for name, film in films.items():
+                log_film(trainer.loggers, film, self.folder / f"{split}_{name}.gif")
+        except NoFilm as error:
+            _warn(f"no film of {split}: {error}")
+        finally:
+            task.train(training)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the learning curves and the last validation's figures."""
@@ -158,7 +192,7 @@ class Pictures(Callback):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()
-            figure = learning_curves(self.curves_from)
+            figure = learning_curves(self.curves_from, cast(Task, pl_module).monitor)
             if figure is not None:
                 log_figure(trainer.loggers, figure, self.folder / "learning_curves.png")
 
@@ -287,25 +321,26 @@ class SaveOnInterrupt(Callback):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Keep `last.ckpt`, and `best.ckpt` by `val/score`.
+    """Keep `last.ckpt`, and `best.ckpt` by a result of the validation.
 
     A run that goes on from a checkpoint has a folder of its own, and still competes with the best of the run before.
 
     Args:
         folder: Where they go.
-        validated: Whether there is a validation score; without one, `best.ckpt` is the newest.
+        monitor: The result's name, such as `val/score`, higher is better; None without a validation: `best.ckpt` is
+            the newest.
     """
 
-    def __init__(self, folder: Path, validated: bool) -> None:
+    def __init__(self, folder: Path, monitor: str | None) -> None:
         super().__init__(
             dirpath=folder,
             filename="best",
-            monitor=schema.VAL_SCORE if validated else None,
+            monitor=monitor,
             mode="max",
             save_last=True,
             enable_version_counter=False,
             # A resumed epoch may end without a validation, and then has no score to monitor.
-            save_on_train_epoch_end=not validated,
+            save_on_train_epoch_end=monitor is None,
         )
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:

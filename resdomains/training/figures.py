@@ -1,12 +1,15 @@
 """Figures that every run has, and how figures and tables reach the run folder and W&B."""
 
 import csv
+import math
 import wave
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
@@ -15,6 +18,10 @@ from resdomains.training import schema
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+Frame = npt.NDArray[np.uint8]
+"""A picture of a film, (H, W, 3)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +110,145 @@ class Boxed:
                     )
 
 
+class NoFilm(RuntimeError):
+    """Why there is no film; a run goes on without one and says so."""
+
+
+_MOST_FRAMES = 150
+_FILM_SIDE = 320  # pixels
+_SHORTEST = 2  # hundredths of a second: browsers show a GIF's frames that are shorter for a tenth
+_HELD = 100  # hundredths of a second, of the last frame, before a film begins again
+_COLOURED_BY = 16  # frames
+_EXACT, _MIXED = 64, 191  # colours of 255, and one that GIF needs
+_APART = 5  # of 255: of two colours that are nearer, PIL may take either
+
+
+class Film:
+    """Moving pictures, such as an episode that a policy plays: a GIF in the run folder, and a player in W&B.
+
+    It keeps at most 150 frames, evenly spaced, and the last; it runs as fast as what was filmed. Frames of more than
+    320 pixels a side are made smaller by a whole factor, those of less than 160 larger.
+
+    Args:
+        rate: How often a second `take` is told of a frame, in Hz.
+
+    Raises:
+        ValueError: If the rate is not above 0.
+    """
+
+    def __init__(self, rate: float) -> None:
+        if not 0 < rate < math.inf:
+            raise ValueError(f"rate must be above 0 Hz, got {rate}")
+        self.rate = rate
+        self._every = math.ceil(rate * _SHORTEST / 100)
+        self._told = 0
+        self._kept: dict[int, Image] = {}
+        self._shape: tuple[int, ...] | None = None
+
+    def take(self, draw: Callable[[], Frame], last: bool = False) -> None:
+        """Take the next frame; which of them are kept shows as they come, so that the others need not be drawn.
+
+        Args:
+            draw: Returns (H, W, 3) uint8.
+            last: Whether it must be kept, as the last.
+
+        Raises:
+            ValueError: If the frame has another shape or type, or another size than the first.
+        """
+        number = self._told
+        self._told += 1
+        if number % self._every == 0 and len(self._kept) == _MOST_FRAMES - 1:
+            self._every *= 2
+            self._kept = {n: image for n, image in self._kept.items() if n % self._every == 0}
+        if last or number % self._every == 0:
+            self._kept[number] = self._sized(draw())
+
+    def _sized(self, frame: Frame) -> "Image":
+        from PIL import Image
+
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise ValueError(f"a frame must be (H, W, 3) uint8, got {frame.shape} {frame.dtype}")
+        if self._shape not in (None, frame.shape):
+            raise ValueError(
+                f"all frames must have the first one's shape {self._shape}, got {frame.shape}"
+            )
+        self._shape = frame.shape
+        image = Image.fromarray(frame)
+        side = max(image.size)
+        if side > _FILM_SIDE:
+            return image.reduce(-(-side // _FILM_SIDE))
+        larger = _FILM_SIDE // side
+        return image.resize((image.width * larger, image.height * larger), Image.Resampling.NEAREST)
+
+    @property
+    def times(self) -> list[float]:
+        """When each frame that is kept was taken, in seconds since the first."""
+        return [number / self.rate for number in self._kept]
+
+    def write(self, path: Path) -> None:
+        """Write a GIF, in a folder that is made if need be.
+
+        Raises:
+            NoFilm: If no frame was taken.
+        """
+        from PIL import Image
+
+        if not self._kept:
+            raise NoFilm("no frame was taken")
+        frames = list(self._kept.values())
+        palette = _palette(frames[:: -(-len(frames) // _COLOURED_BY)])
+        first, *others = (
+            frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+        )
+        ends = [round(100 * time) for time in self.times]
+        lengths = [max(b - a, _SHORTEST) for a, b in zip(ends, ends[1:], strict=False)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first.save(
+            path,
+            save_all=True,
+            append_images=others,
+            duration=[10 * length for length in (*lengths, _HELD)],
+            loop=0,
+            optimize=False,
+        )
+
+
+def _palette(frames: "Sequence[Image]") -> "Image":
+    """One palette for a whole film: with one a frame, still ground flickers.
+
+    The most frequent colours are as they are, lest white ground be tinged; the others are means (median cut).
+    """
+    from PIL import Image
+
+    width, height = frames[0].size
+    pattern = Image.new("RGB", (width, height * len(frames)))
+    for place, frame in enumerate(frames):
+        pattern.paste(frame, (0, place * height))
+    counted = pattern.getcolors(pattern.width * pattern.height) or []
+    exact = [colour for _, colour in sorted(counted, reverse=True)[:_EXACT]]
+    mixed = pattern.quantize(_MIXED, method=Image.Quantize.MEDIANCUT).getpalette() or []
+    wanted = np.concatenate([np.array(exact), np.array(mixed[: 3 * _MIXED]).reshape(-1, 3)])
+    kept = wanted[:1]
+    for colour in wanted[1:]:
+        if np.abs(kept - colour).max(1).min() >= _APART:
+            kept = np.vstack([kept, colour])
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(kept.flatten().tolist())
+    return palette
+
+
+def log_film(loggers: Iterable[Logger], film: Film, path: Path) -> None:
+    """Save a film as GIF and send it to W&B as `media/<name>`.
+
+    Raises:
+        NoFilm: If no frame was taken.
+    """
+    film.write(path)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_video(f"media/{path.stem}", [str(path)], format=["gif"])
+
+
 def read_curve(path: Path, x: str, y: str) -> tuple[list[float], list[float]]:
     """Read the points of a run's `metrics.csv` at which both columns have a value."""
     xs, ys = [], []
@@ -114,14 +260,14 @@ def read_curve(path: Path, x: str, y: str) -> tuple[list[float], list[float]]:
     return xs, ys
 
 
-def learning_curves(metrics: Path) -> "Figure | None":
-    """Draw loss and score over samples seen; None where nothing was logged."""
+def learning_curves(metrics: Path, monitor: str = schema.VAL_SCORE) -> "Figure | None":
+    """Draw loss and the monitored result over samples seen; None where nothing was logged."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     curves = {
         name: read_curve(metrics, schema.SAMPLES, name)
-        for name in (schema.TRAIN_LOSS, schema.VAL_LOSS, schema.VAL_SCORE)
+        for name in (schema.TRAIN_LOSS, schema.VAL_LOSS, monitor)
     }
     if not any(xs for xs, _ in curves.values()):
         return None
@@ -137,7 +283,7 @@ def learning_curves(metrics: Path) -> "Figure | None":
             )
     left.set(xlabel="training samples seen", ylabel="loss", title="Loss")
     left.legend(frameon=False)
-    xs, ys = curves[schema.VAL_SCORE]
+    xs, ys = curves[monitor]
     if xs:
         right.plot(xs, ys, color="tab:blue", marker="." if len(xs) < 30 else "")
         best = max(range(len(ys)), key=ys.__getitem__)
@@ -149,7 +295,8 @@ def learning_curves(metrics: Path) -> "Figure | None":
             xytext=(-6, -14),
             ha="right",
         )
-    right.set(xlabel="training samples seen", ylabel=schema.VAL_SCORE, title="Validation score")
+    title = f"Validation {monitor.partition('/')[2]}"
+    right.set(xlabel="training samples seen", ylabel=monitor, title=title)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(EngFormatter())

@@ -54,10 +54,11 @@ class RunProgress(ProgressBar):
     def _text(self, trainer: Trainer) -> str:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
         log = next(c for c in callbacks if isinstance(c, StepLog)).last
-        score = trainer.callback_metrics.get(schema.VAL_SCORE)
+        monitor = cast(Task, trainer.lightning_module).monitor
+        score = trainer.callback_metrics.get(monitor)
         parts = [
             f"loss {log[schema.TRAIN_LOSS]:.3f}" if log else "",
-            f"val/score {float(score):.4f}" if score is not None else "",
+            f"{monitor} {float(score):.4f}" if score is not None else "",
             f"{log[schema.SAMPLES_PER_SECOND]:,.0f} samples/s" if log else "",
         ]
         return "  ".join(part for part in parts if part)
@@ -70,11 +71,8 @@ class RunProgress(ProgressBar):
         """Open the bar."""
         if not self._enabled or not self._console.is_terminal:
             return
-        steps = (
-            cast(Task, pl_module).total_steps()
-            if trainer.max_epochs != -1 or trainer.max_steps != -1
-            else None
-        )
+        task = cast(Task, pl_module)
+        steps = task.total_steps() if trainer.max_epochs != -1 or trainer.max_steps != -1 else None
         self._progress = _Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -89,7 +87,7 @@ class RunProgress(ProgressBar):
         self._bar = self._progress.add_task(
             self._epoch(trainer),
             total=steps,
-            completed=trainer.global_step,
+            completed=task.steps_done,
             text="",
         )
         self._progress.start()
@@ -107,7 +105,7 @@ class RunProgress(ProgressBar):
         if self._progress is not None and self._bar is not None:
             self._progress.update(
                 self._bar,
-                completed=trainer.global_step,
+                completed=cast(Task, trainer.lightning_module).steps_done,
                 description=self._epoch(trainer),
                 text=self._text(trainer),
             )

@@ -190,12 +190,12 @@ class Run:
             run.define_metric(name, step_metric=schema.SAMPLES)
         return WandbLogger(experiment=run, save_dir=str(self.folder))
 
-    def callbacks(self, validated: bool) -> list[Callback]:
+    def callbacks(self, monitor: str | None) -> list[Callback]:
         """Return what every run has.
 
         Args:
-            validated: Whether the data have a validation split; the best checkpoint is then the one with the highest
-                `val/score`, else the last.
+            monitor: The validation's result whose highest value makes the best checkpoint; None where the data have no
+                validation split: the best is then the last.
         """
         return [
             StepLog(),
@@ -203,7 +203,7 @@ class Run:
             Examples(self.folder / "examples.txt"),
             Snapshots(self.pictures),
             RunProgress(),
-            Checkpoints(self.checkpoints, validated),
+            Checkpoints(self.checkpoints, monitor),
             *([LastEpochs(self.checkpoints, self.keep_last)] if self.keep_last else []),
             SaveOnInterrupt(self.last_checkpoint),
             Pictures(self.pictures, self.tables, self.metrics),

@@ -5,7 +5,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -19,7 +19,7 @@ from torchmetrics import Metric
 
 from resdomains.training import schema
 from resdomains.training.batches import Batches
-from resdomains.training.figures import Boxed, plot_over_samples
+from resdomains.training.figures import Boxed, Film, plot_over_samples
 from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.randomness import keys
 from resdomains.training.schema import Split
@@ -46,10 +46,21 @@ class StepResult:
     Args:
         loss: The mean loss over the step's items, without dimensions.
         items: How many samples the step saw.
+        measures: What else a training step measured, by the names of the task's `measures`: means over its items,
+            NaN where a step has none. Logged as `train/<name>`.
     """
 
     loss: Tensor
     items: int
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def counted(step: Callable[[], StepResult]) -> tuple[StepResult, int]:
+    """Run a step; return its result and its floating-point operations, those of a backward pass within included."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        result = step()
+    return result, counter.get_total_flops()
 
 
 def computed(metrics: Mapping[str, Metric]) -> dict[str, Tensor]:
@@ -78,8 +89,9 @@ class Task(LightningModule, ABC):
     The base optimises, counts and logs; a task never calls `self.log`. Every task has one `score` in [0, 1], higher
     is better, over the whole split and all processes, and states the score of guessing, so that domains compare.
 
-    Two methods are a task's choice, and a command that needs one says where it is missing: `embed(batch)` returns the
-    features before the head, and `draw(record)` a predicted item as (3, H, W) uint8.
+    Three methods are a task's choice, and a command that needs one says where it is missing: `embed(batch)` returns the
+    features before the head, `draw(record)` a predicted item as (3, H, W) uint8, and `film(record)` a `Film` of what
+    was predicted without an input.
 
     Args:
         backbone: The residual network; its `blocks()` order the layer-wise rates.
@@ -90,9 +102,17 @@ class Task(LightningModule, ABC):
         ValueError: If more blocks shall be frozen than the backbone has.
     """
 
+    needs_inputs: ClassVar[bool] = True
+    """Whether `resdomains predict` needs files or texts. If not, `read` of no inputs yields items too, such as episodes
+    to play; their records have no `source`, and begin with what tells them apart."""
+
     predict_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
     """What `resdomains predict` sets of a task, as `--name VALUE`: names of properties, each with what makes a value of
-    the text, such as `float`. The property raises ValueError for a bad value, and its docstring is the help."""
+    the text, such as `float`, or with `bool`, a switch that needs no value. The property raises ValueError for a bad
+    value, and its docstring is the help."""
+
+    measures: ClassVar[Sequence[str]] = ()
+    """Names of what a training step may measure beside its loss."""
 
     exports: ClassVar[Sequence[str]] = ()
     """The formats that `export` writes, the usual one first."""
@@ -272,6 +292,16 @@ class Task(LightningModule, ABC):
         """
         return {}
 
+    def films(self, split: Split, results: Mapping[str, Tensor]) -> Mapping[str, Film]:
+        """Return films of a split, such as an episode that a policy plays, by file name without suffix.
+
+        They are asked for as `figures` are, in evaluation mode and without gradients.
+
+        Raises:
+            NoFilm: Where there can be none; the run says why and goes on.
+        """
+        return {}
+
     def samples(self, batch: Any) -> Tensor | None:
         """Return a picture, (3, H, W) uint8, of a training batch as `step` gets it; None where there is none to draw.
 
@@ -323,6 +353,29 @@ class Task(LightningModule, ABC):
         """Put frozen parts in evaluation mode: Lightning trains a task in the mode it finds."""
         self.train()
 
+    @classmethod
+    def fixed_by(cls, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the data fix of the arguments, by dotted key, such as `backbone.in_channels`.
+
+        The launcher sets these where the config says nothing of them.
+        """
+        return {}
+
+    @property
+    def monitor(self) -> str:
+        """The name of the validation's result whose highest value makes the best checkpoint."""
+        return schema.VAL_SCORE
+
+    @property
+    def steps_done(self) -> int:
+        """How many of `total_steps` are taken."""
+        return self.trainer.global_step
+
+    @property
+    def gradient_clip(self) -> tuple[str, float | None]:
+        """The key that clips gradients, and its value."""
+        return "trainer.gradient_clip_val", cast(float | None, self.trainer.gradient_clip_val)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its per-step schedule."""
         optimizer = self.optimization.build(self, "backbone", self.blocks())
@@ -354,7 +407,7 @@ class Task(LightningModule, ABC):
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def total_steps(self) -> int:
-        """Return the optimizer steps of the whole run.
+        """Return the steps of the schedule in the whole run: those of the optimizer, unless a task optimises by hand.
 
         Lightning's own estimate loads the training data before a resumed run's position is restored, and so loses it.
 
@@ -387,25 +440,36 @@ class Task(LightningModule, ABC):
         Dropout and whatever else draws from torch's generators draws what (seed, epoch, batch, process) fix: a run that
         goes on from a checkpoint draws as if it had never stopped, and processes differ.
         """
-        seed: int = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by `fit(datamodule=...)`
-        place = torch.tensor([batch_idx * self.trainer.world_size + self.trainer.global_rank])
-        torch.manual_seed(int(keys(seed, self.trainer.current_epoch, place)))
+        self.seed_draws(batch_idx)
         batches = getattr(self.trainer.train_dataloader, "batch_sampler", None)
         ours = batches if isinstance(batches, Batches) else None
         if self.flops_per_sample:
             result = self.step(batch, "train")
         else:
-            counter = FlopCounterMode(display=False)
-            with counter:
-                result = self.step(batch, "train")
+            result, operations = counted(lambda: self.step(batch, "train"))
             # Batches that differ in samples are made to cost alike, so one stands for the mean of all.
             items = max(result.items, 1) if ours is None else ours.mean_items
             # Backward takes twice the forward's operations (Kaplan et al. 2020, table 1).
-            self.flops_per_sample = round(3 * counter.get_total_flops() / items)
+            self.flops_per_sample = round(3 * operations / items)
         share = 1.0 if ours is None else ours.share(result.items)
         loss = result.loss if share == 1.0 else result.loss * share
         # Lightning scales `loss` when gradients accumulate; `value` stays the mean over this batch.
-        return {"loss": loss, "value": result.loss.detach(), "items": result.items}
+        return {"loss": loss, **self.outcome(result)}
+
+    def seed_draws(self, batch_idx: int) -> None:
+        """Let torch's generators draw what (seed, epoch, batch, process) fix from here on."""
+        seed: int = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by `fit(datamodule=...)`
+        place = torch.tensor([batch_idx * self.trainer.world_size + self.trainer.global_rank])
+        torch.manual_seed(int(keys(seed, self.trainer.current_epoch, place)))
+
+    @staticmethod
+    def outcome(result: StepResult) -> dict[str, Any]:
+        """Return what the log of steps needs of a training step's result."""
+        return {
+            "value": result.loss.detach(),
+            "items": result.items,
+            "measures": {name: value.detach() for name, value in result.measures.items()},
+        }
 
     def on_fit_start(self) -> None:
         """Start the clock of `progress/seconds`."""
@@ -496,11 +560,11 @@ class Task(LightningModule, ABC):
         """
         if not math.isfinite(loss):
             where = f"step {last}" if first >= last else f"steps {first} to {last}"
-            clip = self.trainer.gradient_clip_val
+            key, clip = self.gradient_clip
             raise TrainingDiverged(
                 f"the training loss became {loss} at {where} (epoch {self.trainer.current_epoch}). "
                 f"Lower --model.optimization.lr (now {self.lr:g}), "
-                f"{'lower' if clip else 'set'} --trainer.gradient_clip_val (now {clip}), "
+                f"{'lower' if clip else 'set'} --{key} (now {clip}), "
                 f"or compute in float32 with --trainer.precision 32-true (now {self.trainer.precision})"
             )
 

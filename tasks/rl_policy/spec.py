@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from resdomains.training import Spec
+from resdomains.training.spec import Spec
 
 LAYOUTS = ("vector", "sequence", "picture")
 ACTIONS = ("discrete", "multi_discrete", "continuous")

@@ -51,7 +51,8 @@ def fit(
     )
     run = Run.create(RunOptions(root, wandb=WandbOptions(mode=mode)), "side", "clouds")
     loggers = run.loggers(run_facts(built, run, "Clouds", 0, 1), list(built.build_metrics()))
-    callbacks = [c for c in run.callbacks(data.has("val")) if type(c).__name__ != "RunProgress"]
+    monitor = built.monitor if data.has("val") else None
+    callbacks = [c for c in run.callbacks(monitor) if type(c).__name__ != "RunProgress"]
     options: dict[str, Any] = {"log_every_n_steps": 2, "enable_progress_bar": False, **trainer}
     pl.Trainer(
         max_epochs=epochs,
