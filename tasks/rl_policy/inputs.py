@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from resdomains.core import Features
 from resdomains.core.masks import mean
 
-from .normalization import ObservationNormalization
+from .normalization import ObservationNormalization, RunningMoments
+
+Moments = tuple[Tensor, Tensor, Tensor]
 
 _NETWORKS = {
     "vector": "ResidualMLP, such as simba",
@@ -87,8 +90,9 @@ class Inputs(nn.Module):
             return self._read(self.alone, observations[self.alone])
         return torch.cat([self._embedded(name, observations[name]) for name in self.parts], 1)
 
+    @torch.no_grad()
     def update(self, observations: Mapping[str, Tensor], valid: Tensor) -> None:
-        """Add observations to the running moments, those of all processes.
+        """Add observations to the running moments: those of all processes, which call it together.
 
         Args:
             observations: Parts (N, ...).
@@ -96,7 +100,8 @@ class Inputs(nn.Module):
         """
         for name, normalization in self.normalizations.items():
             x = observations[name][valid]
-            cast(ObservationNormalization, normalization).update(x if x.dim() == 2 else x[:, :, -1])
+            moments = RunningMoments.moments(x if x.dim() == 2 else x[:, :, -1])
+            cast(ObservationNormalization, normalization).update(*_of_all_processes(moments))
 
     def _read(self, name: str, x: Tensor) -> Tensor:
         part = self.parts[name]
@@ -172,6 +177,17 @@ def _check_stems(parts: Mapping[str, Mapping[str, Any]], stems: Mapping[str, nn.
                 f"{_written(tuple(part['shape']))} needs a network of its own: set --model.stems.{name} to "
                 f"{_NETWORKS[part['layout']]}"
             )
+
+
+def _of_all_processes(moments: Moments) -> list[Moments]:
+    """Return the moments of every process, in the order of their ranks."""
+    if not dist.is_initialized():
+        return [moments]
+    count, mean_, m2 = moments
+    mine = torch.stack((count.expand_as(mean_), mean_, m2))
+    found = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, mine)
+    return [(part[0, 0], part[1], part[2]) for part in found]
 
 
 def _written(shape: tuple[int, ...]) -> str:
