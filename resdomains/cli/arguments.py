@@ -20,7 +20,7 @@ class Arguments:
         help_for: Key whose options to explain (`--model.backbone.help`), if asked.
         traceback: Whether to show where an error comes from.
         options: Options of the command itself, by name.
-        others: Options that the command does not know, by name, where it leaves them to a task.
+        others: Options that the command does not know, by name, where it leaves them to a task; None without a value.
     """
 
     configs: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Arguments:
     help_for: tuple[str, ...] | None = None
     traceback: bool = False
     options: dict[str, str] = field(default_factory=dict)
-    others: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str | None] = field(default_factory=dict)
 
     def flag(self, name: str, default: bool) -> bool:
         """Read an option that is true or false.
@@ -122,6 +122,9 @@ def split(
             continue
         if not equals:
             if not rest or rest[0].startswith("--"):
+                if root not in known:
+                    found.others[name] = None
+                    continue
                 raise CliError(f"--{name} needs a value")
             text = rest.pop(0)
         if name == "config":

@@ -10,16 +10,16 @@ from resdomains.training import Task
 Options = Mapping[str, Callable[[str], Any]]
 """Names of a task's properties, each with what makes a value of a text."""
 
-_KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true, false or nothing"}
 
 
-def apply(task: Task, own: Options, given: Mapping[str, str], known: Iterable[str]) -> None:
+def apply(task: Task, own: Options, given: Mapping[str, str | None], known: Iterable[str]) -> None:
     """Set what a command line says.
 
     Args:
         task: What has the options.
         own: The options.
-        given: The text of each option that is no option of the command.
+        given: The text of each option that is no option of the command; None where it has none.
         known: The command's own options.
 
     Raises:
@@ -31,15 +31,27 @@ def apply(task: Task, own: Options, given: Mapping[str, str], known: Iterable[st
             near = nearest(name, [*known, *own])
             meant = f"; did you mean {near!r}?" if near else ""
             raise CliError(f"no option --{name}{meant} ({type(task).__name__} {has})")
+        if text is None and own[name] is not bool:
+            raise CliError(f"--{name} needs a value")
+        shown = f"--{name}" if text is None else f"--{name} {text}"
         try:
-            value = own[name](text)
+            value = _switched(text) if own[name] is bool else own[name](text or "")
         except ValueError as error:
             expected = f"expected {_KINDS[own[name]]}" if own[name] in _KINDS else str(error)
-            raise CliError(f"--{name} {text}: {expected}") from error
+            raise CliError(f"{shown}: {expected}") from error
         try:
             setattr(task, name, value)
         except ValueError as error:
-            raise CliError(f"--{name} {text}: {error}") from error
+            raise CliError(f"{shown}: {error}") from error
+
+
+def _switched(text: str | None) -> bool:
+    """What a switch is set to."""
+    if text is None:
+        return True
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
 
 
 def explain(task: Task, own: Options) -> None:
@@ -47,7 +59,10 @@ def explain(task: Task, own: Options) -> None:
     name = type(task).__name__
     print(f"\n{name} has these options:" if own else f"\n{name} has no options of its own")
     for option in own:
-        print(f"  --{f'{option} VALUE':<20}{_meaning(task, option)} ({getattr(task, option)})")
+        shown = option if own[option] is bool else f"{option} VALUE"
+        value = getattr(task, option)
+        value = str(value).lower() if own[option] is bool else value
+        print(f"  --{shown:<20}{_meaning(task, option)} ({value})")
 
 
 def _meaning(task: Task, name: str) -> str:

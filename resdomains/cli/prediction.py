@@ -22,7 +22,7 @@ from resdomains.cli.quiet import quiet
 from resdomains.cli.session import import_plugins
 from resdomains.cli.tables import table
 from resdomains.core import fold
-from resdomains.training import BadCheckpoint, BadSample, Task, load_task
+from resdomains.training import BadCheckpoint, BadSample, Film, NoFilm, Task, load_task
 from resdomains.training.figures import write_png
 from resdomains.training.precision import choose_precision
 
@@ -33,7 +33,7 @@ _LONGEST = 60  # characters of a text in a table
 _LONGEST_NAME = 60  # characters of a file's name; some file systems count 255 bytes
 _FORMATS = ("table", "json", "csv")
 
-Draw = Callable[[Mapping[str, Any]], Tensor]
+Draw = Callable[[Mapping[str, Any]], Tensor | Film]
 Answer = tuple[dict[str, Any], Any]
 """An item's record and its features, if they are asked for."""
 
@@ -54,21 +54,27 @@ def predict(arguments: Arguments) -> int:
         check_new(folder, "pictures")
     task = _load(arguments)
     own_options.apply(task, task.predict_options, arguments.others, OPTIONS)
+    _check_inputs(task, arguments)
     formats = task.formats()
     shape = arguments.choice("format", "table", (*_FORMATS, *formats))
-    draw = None if folder is None else _drawer(task)
+    draw = None if folder is None else _drawer(task, bool(arguments.files))
     embed = _embedder(task, arguments)
     skip = arguments.choice("bad_samples", "refuse", ("refuse", "skip")) == "skip"
-    size = arguments.number("batch_size", 32)
+    # An episode is played again to be filmed: alone both times, so that it is the same to the last bit.
+    filmed = draw is not None and not arguments.files
+    size = 1 if filmed else arguments.number("batch_size", 32)
     bad: list[BadSample] = []
     answers: list[Answer] = []
     items = _readable(task.read(arguments.files), skip, bad)
     with torch.inference_mode(), _precision(task, arguments):
-        for window in windows(task, items, size):
-            answers += _answers(task, embed, window, size)
-    records = [record for record, _ in answers]
-    if folder is not None and draw is not None and records:
-        _write_pictures(folder, records, draw, skip, bad)
+        try:
+            for window in windows(task, items, size):
+                answers += _answers(task, embed, window, size)
+        except BadSample as error:
+            raise CliError(str(error)) from error
+        records = [record for record, _ in answers]
+        if folder is not None and draw is not None and records:
+            _write_pictures(folder, records, draw, skip, bad)
     for sample in bad:
         complain(f"skipped {sample}")
     if not answers:
@@ -106,10 +112,25 @@ def explain(arguments: Arguments) -> None:
         print(f"{type(task).__name__} writes these formats too: {', '.join(task.formats())}")
 
 
-def _drawer(task: Task) -> Draw:
-    draw: Draw | None = getattr(task, "draw", None)
+def _check_inputs(task: Task, arguments: Arguments) -> None:
+    """Refuse what needs inputs where there are none."""
+    if arguments.files:
+        return
+    if task.needs_inputs:
+        raise CliError(
+            "`resdomains predict` needs files or folders to predict, or texts if its task reads them"
+        )
+    if "embeddings" in arguments.options:
+        raise CliError("--embeddings: there are features of inputs only; name some")
+
+
+def _drawer(task: Task, inputs: bool) -> Draw:
+    """What makes a picture of a record of an input, or a film of one without."""
+    method, does = ("draw", "draws") if inputs else ("film", "films")
+    draw: Draw | None = getattr(task, method, None)
     if draw is None:
-        raise CliError(f"--pictures: {type(task).__name__} draws nothing (it has no method `draw`)")
+        name = type(task).__name__
+        raise CliError(f"--pictures: {name} {does} nothing (it has no method `{method}`)")
     return draw
 
 
@@ -120,13 +141,15 @@ def _write_pictures(
     skip: bool,
     bad: list[BadSample],
 ) -> None:
-    """Draw every record in a folder, which is there when all are drawn."""
+    """Draw or film every record in a folder, which is there when all are drawn."""
     try:
         with draft(folder) as beside:
-            names = picture_names([record["source"] for record in records])
+            names = picture_names([_called(record) for record in records])
             for record, name in zip(records, names, strict=True):
                 try:
-                    write_png(draw(record), beside / name)
+                    _write_picture(draw(record), beside / name)
+                except NoFilm as error:
+                    raise CliError(f"--pictures: {error}") from error
                 except BadSample as error:
                     if not skip:
                         raise CliError(str(error)) from error
@@ -138,8 +161,23 @@ def _write_pictures(
         raise CliError(f"--pictures {folder}: {error.strerror or error}") from error
 
 
+def _write_picture(picture: Tensor | Film, path: Path) -> None:
+    if isinstance(picture, Film):
+        picture.write(path.with_name(f"{path.name}.gif"))
+    else:
+        write_png(picture, path.with_name(f"{path.name}.png"))
+
+
+def _called(record: Mapping[str, Any]) -> str:
+    """A record's source; of one without, what it begins with, such as `seed_7`."""
+    if "source" in record:
+        return str(record["source"])
+    name, value = next(iter(record.items()))
+    return f"{name}_{value}"
+
+
 def picture_names(sources: Sequence[str]) -> list[str]:
-    """Return a PNG file's name for each source: that of its file, with a number behind where two are called alike."""
+    """Return a file's name without suffix for each source: its file's, with a number where two are called alike."""
     taken: set[str] = set()
     names = []
     for source in sources:
@@ -150,7 +188,7 @@ def picture_names(sources: Sequence[str]) -> list[str]:
             number += 1
             name = f"{stem}_{number}"
         taken.add(name.casefold())
-        names.append(f"{name}.png")
+        names.append(name)
     return names
 
 
@@ -254,7 +292,7 @@ def render(records: Sequence[Mapping[str, Any]], shape: str) -> str:
 
 def _is_ranking(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(v, list | tuple) and len(v) == 2 for v in value
+        isinstance(v, list | tuple) and len(v) == 2 and isinstance(v[0], str) for v in value
     )
 
 

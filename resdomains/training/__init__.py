@@ -8,7 +8,7 @@ from resdomains.training.checkpoints import (
     read_checkpoint,
 )
 from resdomains.training.data import BadSample, DataModule
-from resdomains.training.figures import Box, Boxed, Sound
+from resdomains.training.figures import Box, Boxed, Film, NoFilm, Sound
 from resdomains.training.optimization import (
     Constant,
     Optimization,
@@ -28,6 +28,8 @@ __all__ = [
     "Boxed",
     "Constant",
     "DataModule",
+    "Film",
+    "NoFilm",
     "Optimization",
     "Run",
     "RunOptions",

@@ -5,6 +5,7 @@ import math
 import wave
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -201,7 +202,7 @@ class Film:
             frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
         )
         ends = [round(100 * time) for time in self.times]
-        lengths = [max(b - a, _SHORTEST) for a, b in zip(ends, ends[1:], strict=False)]
+        lengths = [max(b - a, _SHORTEST) for a, b in pairwise(ends)]
         path.parent.mkdir(parents=True, exist_ok=True)
         first.save(
             path,

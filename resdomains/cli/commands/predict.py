@@ -4,17 +4,18 @@ from resdomains.cli.arguments import split
 from resdomains.cli.errors import CliError
 
 HELP = """\
-usage: resdomains predict --ckpt_path FILE INPUTS... [options]
+usage: resdomains predict --ckpt_path FILE [INPUTS...] [options]
 
 Apply a checkpoint to files, or to all files of folders that the task can read. Speech recognition takes recordings
 of any length (WAV, FLAC, MP3, OGG); when each word was said is in json and csv. Text classification takes tables
 (CSV, TSV, JSON lines, Parquet, a text a line), the texts themselves in quotes, and - for standard input, a text a
-line; pairs of texts are JSON lists of two.
+line; pairs of texts are JSON lists of two. A policy plays episodes where there are no inputs, and says what it would
+do for recorded observations (.npy).
 
   --ckpt_path FILE      the checkpoint; it is all that is needed
   --format FORMAT       table, json (a line an item) or csv, or one of the task's own, such as coco of object detection
   --output FILE         write there instead of to the terminal
-  --pictures FOLDER     also draw each item, of a task that can, as PNG in a new or empty folder
+  --pictures FOLDER     also draw each item, of a task that can, as PNG in a new or empty folder; episodes as GIF
   --top N               how many of the ranked results to show (5)
   --embeddings FILE     also write the features before the head: a .npz with source, embedding
   --batch_size N        items at once (32)
@@ -35,6 +36,7 @@ examples:
   resdomains predict --ckpt_path best.ckpt street.jpg --threshold 0.5 --pictures seen
   resdomains predict --ckpt_path best.ckpt folder/ --format coco --output found.json
   resdomains predict --ckpt_path best.ckpt "a text" "another" reviews.csv --format json
+  resdomains predict --ckpt_path best.ckpt --episodes 10 --pictures played
   cut -f 2 log.tsv | resdomains predict --ckpt_path best.ckpt -"""
 
 OPTIONS = (
@@ -66,10 +68,6 @@ def run(name: str, tokens: list[str]) -> int:
     arguments = split(tokens, options=OPTIONS, files=True, others=True)
     if "ckpt_path" not in arguments.options:
         raise CliError("`resdomains predict` needs --ckpt_path FILE")
-    if not arguments.files:
-        raise CliError(
-            "`resdomains predict` needs files or folders to predict, or texts if its task reads them"
-        )
     arguments.choice("bad_samples", "refuse", ("refuse", "skip"))
     arguments.choice("accelerator", "auto", ("auto", "cpu", "cuda"))
     arguments.choice("precision", "auto", PRECISIONS)

@@ -191,7 +191,6 @@ def test_embeddings_are_the_features_before_the_head(cli: Run, best: str, points
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "needs files or folders to predict, or texts"),
         (
             ("tiny.yaml", "--output", "no/where.csv"),
             "--output no/where.csv: its folder does not exist",

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from resdomains.cli.prediction import picture_names, render, windows
-from resdomains.training import Task
+from resdomains.training import BadSample, Film, NoFilm, Task
 
 from .conftest import TINY, Run
 from .test_fitting import run_folder
@@ -39,6 +40,14 @@ def test_lists_of_mappings_stay_in_json_and_csv() -> None:
     assert json.loads(spoken["words"]) == WORDS
     assert quiet["words"] == ""
     assert list(quiet) == ["source", "seconds", "text", "words"]
+
+
+def test_pairs_of_numbers_are_no_ranking() -> None:
+    record = {"source": "a.npy", "probabilities": [[0.25, 0.75], [0.5, 0.5]]}
+    assert render([record], "csv").splitlines() == [
+        "source,probabilities",
+        'a.npy,"[[0.25, 0.75], [0.5, 0.5]]"',
+    ]
 
 
 def test_rankings_and_lists_of_texts_have_a_place_in_a_table() -> None:
@@ -157,8 +166,8 @@ def test_a_task_that_draws_nothing_says_so_before_it_computes(
 def test_names_of_pictures_never_meet() -> None:
     sources = ["x/a.jpg", "y/a.png", "a_2.jpg", "A.gif", "", "n\x1b.jpg", "l" * 300 + ".jpg"]
     names = picture_names(sources)
-    assert names[:6] == ["a.png", "a_2.png", "a_2_2.png", "A_3.png", "item.png", "n.png"]
-    assert len(names[6]) == 64
+    assert names[:6] == ["a", "a_2", "a_2_2", "A_3", "item", "n"]
+    assert len(names[6]) == 60
 
 
 def test_a_tasks_own_options_are_set(cli: Run, best: str, files: list[str]) -> None:
@@ -179,6 +188,8 @@ def test_a_tasks_own_options_are_set(cli: Run, best: str, files: list[str]) -> N
         (("--cute", "1"), "no option --cute; did you mean 'cut'? (Tiny has cut, least)"),
         (("--tops", "1"), "no option --tops; did you mean 'top'? (Tiny has cut, least)"),
         (("--head", "1"), "no option --head (Tiny has cut, least)"),
+        (("--cut",), "--cut needs a value"),
+        (("--cute",), "no option --cute; did you mean 'cut'? (Tiny has cut, least)"),
         (("--format", "cvs"), "--format cvs: did you mean 'csv'? allowed: count, csv, json, table"),
     ],
 )
@@ -192,6 +203,105 @@ def test_what_a_task_does_not_have_is_refused(
 def test_a_tasks_own_formats_are_written(cli: Run, best: str, files: list[str]) -> None:
     status, out, _ = predicted(cli, best, *files, "--format", "count")
     assert (status, out) == (0, "3 points\n")
+
+
+@pytest.fixture
+def player(best: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The checkpoint of a task that plays where there are no inputs, aloud if it is told so."""
+    task = sys.modules["tiny_domain"].Tiny
+
+    def read(self: Any, inputs: Any) -> list[int]:
+        assert list(inputs) == []
+        return [3, 1, 2]
+
+    def predict(self: Any, seeds: list[int]) -> list[dict[str, Any]]:
+        if self.loud and max(seeds) > 1:
+            raise BadSample("Cart", "fell over")
+        return [{"seed": seed, "mates": len(seeds)} for seed in seeds]
+
+    def film(self: Any, record: Any) -> Film:
+        if not torch.is_inference_mode_enabled():
+            raise AssertionError("filmed with gradients")
+        if self.least:
+            raise NoFilm("Cart cannot be drawn")
+        film = Film(record["seed"])
+        film.take(lambda: np.zeros((2, 2, 3), np.uint8))
+        return film
+
+    def set_loud(self: Any, value: bool) -> None:
+        assert value is True or value is False
+        self._loud = value
+
+    loud = property(lambda self: getattr(self, "_loud", False), set_loud, None, "Say it.")
+    least = property(
+        lambda self: getattr(self, "_least", 0), lambda self, value: setattr(self, "_least", value)
+    )
+    for name, value in (
+        ("needs_inputs", False),
+        ("read", read),
+        ("collate", lambda self, items: list(items)),
+        ("predict", predict),
+        ("film", film),
+        ("row", lambda self, record: record),
+        ("loud", loud),
+        ("least", least),
+        ("predict_options", {"loud": bool, "least": int}),
+    ):
+        monkeypatch.setattr(task, name, value, raising=False)
+    return best
+
+
+def test_a_task_that_needs_no_inputs_plays_without_any(cli: Run, player: str) -> None:
+    status, out, errors = predicted(cli, player, "--format", "json")
+    assert (status, errors) == (0, "")
+    expected = [{"seed": seed, "mates": 3} for seed in (3, 1, 2)]
+    assert [json.loads(line) for line in out.splitlines()] == expected
+
+
+def test_episodes_are_filmed_as_they_were_played(cli: Run, player: str) -> None:
+    status, out, errors = predicted(cli, player, "--pictures", "played", "--format", "json")
+    assert (status, errors) == (0, "")
+    assert [json.loads(line)["mates"] for line in out.splitlines()] == [1, 1, 1]
+    names = sorted(path.name for path in Path("played").iterdir())
+    assert names == ["seed_1.gif", "seed_2.gif", "seed_3.gif"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pictures", "played", "--least", "1"), "--pictures: Cart cannot be drawn"),
+        (("--embeddings", "e.npz"), "--embeddings: there are features of inputs only; name some"),
+        (("--loud",), "Cart: fell over"),
+        (("--loud", "--format", "json"), "Cart: fell over"),
+        (("--loud", "yes"), "--loud yes: expected true, false or nothing"),
+    ],
+)
+def test_what_cannot_be_played_is_said(
+    cli: Run, player: str, arguments: tuple[str, ...], message: str
+) -> None:
+    status, out, errors = predicted(cli, player, *arguments)
+    assert (status, out, errors) == (2, "", f"error: {message}\n")
+    assert not list(Path().glob("*played*"))
+
+
+def test_a_switch_can_be_off(cli: Run, player: str) -> None:
+    assert predicted(cli, player, "--loud", "false")[0] == 0
+    assert "  --loud                Say it (false)" in predicted(cli, player, "--help")[1]
+
+
+def test_a_task_without_films_or_without_inputs_says_so(
+    cli: Run, best: str, player: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = sys.modules["tiny_domain"].Tiny
+    monkeypatch.setattr(task, "film", None)
+    status, _, errors = predicted(cli, best, "--pictures", "seen")
+    assert (status, errors) == (
+        2,
+        "error: --pictures: Tiny films nothing (it has no method `film`)\n",
+    )
+    monkeypatch.setattr(task, "needs_inputs", True)
+    status, _, errors = predicted(cli, best)
+    assert (status, "needs files or folders to predict, or texts" in errors) == (2, True)
 
 
 def test_help_with_a_checkpoint_shows_what_its_task_has(cli: Run, best: str) -> None:
