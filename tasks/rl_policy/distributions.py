@@ -6,8 +6,8 @@ second, where each torch operation counts.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+# The logit of an action that is not allowed: its probability is exactly 0. Minus infinity would make 0 times infinity.
+_IMPOSSIBLE = -1e30
+
+
+class Evaluated(NamedTuple):
+    """What a distribution says of actions, with a gradient that is written out: autograd's takes three times as long.
+
+    Args:
+        log_probs: (N,) as of `ActionDistribution.log_prob`, detached.
+        entropies: (N,) as of `ActionDistribution.entropy`, detached.
+        gradient: Makes the gradient of the parameters, (N, P), of those of the log probabilities, (N,), and of a
+            number, that of each entropy.
+    """
+
+    log_probs: Tensor
+    entropies: Tensor
+    gradient: Callable[[Tensor, float], Tensor]
 
 
 class ActionDistribution(ABC):
     """What a policy's parameters say about actions; N observations at a time.
 
-    Masks are (N, P) of the discrete kinds, True where an action is allowed; each row of an action's choices allows at
-    least one. None allows all.
+    Parameters of half precision are computed with in float32. Masks are (N, P), for the discrete kinds, True where an
+    action is allowed; each choice must allow one. None allows all.
 
     Attributes:
         size: P, how many parameters an observation has.
@@ -63,8 +80,8 @@ class ActionDistribution(ABC):
     @abstractmethod
     def evaluate(
         self, parameters: Tensor, actions: Tensor, masks: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return `log_prob` and `entropy`, which share most of their work."""
+    ) -> Evaluated:
+        """Return log probabilities, entropies and their gradient, which share most of their work."""
 
     @abstractmethod
     def for_environment(self, actions: Tensor) -> npt.NDArray[Any]:
@@ -100,18 +117,18 @@ class Categorical(ActionDistribution):
         return _masked(parameters, masks).argmax(-1)
 
     def log_prob(self, parameters: Tensor, actions: Tensor, masks: Tensor | None = None) -> Tensor:
-        log_probs = F.log_softmax(_masked(parameters, masks), -1)
-        return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        return _chosen(_log_softmax(_masked(parameters, masks)), actions)
 
     def entropy(self, parameters: Tensor, masks: Tensor | None = None) -> Tensor:
-        return _entropy(F.log_softmax(_masked(parameters, masks), -1))
+        log_probs = _log_softmax(_masked(parameters, masks))
+        return -(log_probs.exp() * log_probs).sum(-1)
 
+    @torch.no_grad()
     def evaluate(
         self, parameters: Tensor, actions: Tensor, masks: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        log_probs = F.log_softmax(_masked(parameters, masks), -1)
-        chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        return chosen, _entropy(log_probs)
+    ) -> Evaluated:
+        choices = _Choices(_masked(parameters, masks), actions)
+        return Evaluated(choices.chosen, choices.entropies, choices.gradient)
 
     def for_environment(self, actions: Tensor) -> npt.NDArray[Any]:
         return actions.numpy()
@@ -139,44 +156,52 @@ class MultiCategorical(ActionDistribution):
         self.sizes = list(sizes)
         self.size = sum(sizes)
         self.action_shape = (len(sizes),)
-        self._widest = max(sizes)
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         return _gumbel(count, self.size, generator)
 
     def sample(self, parameters: Tensor, noise: Tensor, masks: Tensor | None = None) -> Tensor:
-        return self._choices(_masked(parameters, masks) + noise).argmax(-1)
+        return self._apart(_masked(parameters, masks) + noise).argmax(-1)
 
     def mode(self, parameters: Tensor, masks: Tensor | None = None) -> Tensor:
-        return self._choices(_masked(parameters, masks)).argmax(-1)
+        return self._apart(_masked(parameters, masks)).argmax(-1)
 
     def log_prob(self, parameters: Tensor, actions: Tensor, masks: Tensor | None = None) -> Tensor:
-        log_probs = F.log_softmax(self._choices(_masked(parameters, masks)), -1)
-        return log_probs.gather(-1, actions.unsqueeze(-1)).sum((-2, -1))
+        log_probs = _log_softmax(self._apart(_masked(parameters, masks)))
+        return _chosen(log_probs, actions).sum(-1)
 
     def entropy(self, parameters: Tensor, masks: Tensor | None = None) -> Tensor:
-        return _entropy(F.log_softmax(self._choices(_masked(parameters, masks)), -1), (-2, -1))
+        log_probs = _log_softmax(self._apart(_masked(parameters, masks)))
+        return -(log_probs.exp() * log_probs).sum((-2, -1))
 
+    @torch.no_grad()
     def evaluate(
         self, parameters: Tensor, actions: Tensor, masks: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        log_probs = F.log_softmax(self._choices(_masked(parameters, masks)), -1)
-        chosen = log_probs.gather(-1, actions.unsqueeze(-1)).sum((-2, -1))
-        return chosen, _entropy(log_probs, (-2, -1))
+    ) -> Evaluated:
+        choices = _Choices(self._apart(_masked(parameters, masks)), actions)
+
+        def gradient(by_log_prob: Tensor, by_entropy: float) -> Tensor:
+            return self._together(choices.gradient(by_log_prob.unsqueeze(-1), by_entropy))
+
+        return Evaluated(choices.chosen.sum(-1), choices.entropies.sum(-1), gradient)
 
     def for_environment(self, actions: Tensor) -> npt.NDArray[Any]:
         return actions.numpy()
 
-    def _choices(self, logits: Tensor) -> Tensor:
-        """Return the logits as (N, D, widest choice); what a narrower choice lacks is as good as impossible."""
-        if self.size == len(self.sizes) * self._widest:
-            return logits.view(-1, len(self.sizes), self._widest)
-        impossible = torch.finfo(logits.dtype).min
-        parts = logits.split(self.sizes, -1)
-        return torch.stack(
-            [F.pad(part, (0, self._widest - part.shape[-1]), value=impossible) for part in parts],
-            -2,
-        )
+    def _apart(self, logits: Tensor) -> Tensor:
+        """Return the logits as (N, D, widest choice), filled up with impossible actions."""
+        widest = max(self.sizes)
+        if self.size == len(self.sizes) * widest:
+            return logits.view(-1, len(self.sizes), widest)
+        parts = torch.split(logits, self.sizes, -1)
+        padded = [F.pad(part, (0, widest - part.shape[-1]), value=_IMPOSSIBLE) for part in parts]
+        return torch.stack(padded, -2)
+
+    def _together(self, choices: Tensor) -> Tensor:
+        """Return (N, P) of what `_apart` parted, without what it filled up."""
+        if self.size == choices.shape[1] * choices.shape[2]:
+            return choices.view(-1, self.size)
+        return torch.cat([choices[:, i, :size] for i, size in enumerate(self.sizes)], -1)
 
 
 class DiagonalGaussian(ActionDistribution):
@@ -207,6 +232,7 @@ class DiagonalGaussian(ActionDistribution):
             raise ValueError(
                 f"low must not lie above high, got low {list(low)} and high {list(high)}"
             )
+        self._dimensions = len(low)
         self.size = 2 * len(low)
         self.action_shape = (len(low),)
 
@@ -214,34 +240,42 @@ class DiagonalGaussian(ActionDistribution):
         return torch.randn(count, *self.action_shape, generator=generator)
 
     def sample(self, parameters: Tensor, noise: Tensor, masks: Tensor | None = None) -> Tensor:
-        mean, log_std = parameters.detach().chunk(2, -1)
+        mean, log_std = parameters.detach().float().chunk(2, -1)
         return torch.addcmul(mean, log_std.exp(), noise)
 
     def mode(self, parameters: Tensor, masks: Tensor | None = None) -> Tensor:
-        return parameters.detach()[:, : self.size // 2]
+        return parameters.detach().float()[:, : self._dimensions]
 
     def log_prob(self, parameters: Tensor, actions: Tensor, masks: Tensor | None = None) -> Tensor:
-        mean, log_std = parameters.chunk(2, -1)
-        return self._log_prob(mean, log_std, actions)
+        mean, log_std = parameters.float().chunk(2, -1)
+        standard = (actions - mean) * (-log_std).exp()
+        return -(0.5 * standard.square() + log_std).sum(-1) - self._dimensions * _HALF_LOG_2PI
 
     def entropy(self, parameters: Tensor, masks: Tensor | None = None) -> Tensor:
-        return self._entropy(parameters.chunk(2, -1)[1])
+        log_std = parameters.float()[:, self._dimensions :]
+        return log_std.sum(-1) + self._dimensions * (0.5 + _HALF_LOG_2PI)
 
+    @torch.no_grad()
     def evaluate(
         self, parameters: Tensor, actions: Tensor, masks: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        mean, log_std = parameters.chunk(2, -1)
-        return self._log_prob(mean, log_std, actions), self._entropy(log_std)
+    ) -> Evaluated:
+        mean, log_std = parameters.float().chunk(2, -1)
+        inverse = (-log_std).exp()
+        standard = (actions - mean) * inverse
+        squares = standard.square()
+        logs = log_std.sum(-1)
+        log_probs = squares.sum(-1).mul_(-0.5).sub_(logs).sub_(self._dimensions * _HALF_LOG_2PI)
+
+        def gradient(by_log_prob: Tensor, by_entropy: float) -> Tensor:
+            each = by_log_prob.unsqueeze(-1)
+            by_log_std = (squares - 1.0).mul_(each).add_(by_entropy)
+            return torch.cat(((standard * inverse).mul_(each), by_log_std), -1)
+
+        return Evaluated(log_probs, logs + self._dimensions * (0.5 + _HALF_LOG_2PI), gradient)
 
     def for_environment(self, actions: Tensor) -> npt.NDArray[Any]:
-        return np.clip(actions.numpy(), self.low, self.high)
-
-    def _log_prob(self, mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
-        standard = (actions - mean) * (-log_std).exp()
-        return -(0.5 * standard.square() + log_std).sum(-1) - mean.shape[-1] * _HALF_LOG_2PI
-
-    def _entropy(self, log_std: Tensor) -> Tensor:
-        return log_std.sum(-1) + log_std.shape[-1] * (0.5 + _HALF_LOG_2PI)
+        clipped: npt.NDArray[Any] = np.clip(actions.numpy(), self.low, self.high)
+        return clipped
 
 
 def distribution_of(action: Mapping[str, Any]) -> ActionDistribution:
@@ -271,9 +305,36 @@ def _gumbel(count: int, size: int, generator: torch.Generator | None) -> Tensor:
 
 
 def _masked(logits: Tensor, masks: Tensor | None) -> Tensor:
-    """Return the logits with the least finite number where an action is not allowed: minus infinity makes 0 x inf."""
-    return logits if masks is None else logits.where(masks, torch.finfo(logits.dtype).min)
+    logits = logits.float()
+    return logits if masks is None else logits.where(masks, _IMPOSSIBLE)
 
 
-def _entropy(log_probs: Tensor, choices: tuple[int, ...] = (-1,)) -> Tensor:
-    return -(log_probs.exp() * log_probs).sum(choices)
+def _log_softmax(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, -1)
+
+
+def _chosen(log_probs: Tensor, actions: Tensor) -> Tensor:
+    return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+class _Choices:
+    """Log probabilities (...) of what was chosen among actions of logits (..., n), entropies (...) and their gradient.
+
+    d log p_a / d z_j = [j = a] - p_j,  d H / d z_j = -p_j (log p_j + H)
+    """
+
+    def __init__(self, logits: Tensor, actions: Tensor) -> None:
+        self.actions = actions.unsqueeze(-1)
+        self.log_probs = _log_softmax(logits)
+        self.probs = self.log_probs.exp()
+        self.chosen = self.log_probs.gather(-1, self.actions).squeeze(-1)
+        self.entropies = (self.probs * self.log_probs).sum(-1).neg_()
+
+    def gradient(self, by_chosen: Tensor, by_entropy: float) -> Tensor:
+        """Return the gradient of the logits, given those of `chosen`, which may need broadcasting, and `entropies`."""
+        each = by_chosen.unsqueeze(-1)
+        slope = each
+        if by_entropy:
+            slope = (self.log_probs + self.entropies.unsqueeze(-1)).mul_(by_entropy).add_(each)
+        gradient = (self.probs * slope).neg_()
+        return gradient.scatter_add_(-1, self.actions, each.expand(self.actions.shape))

@@ -53,13 +53,9 @@ def generalized_advantages(
     if final_values is not None:
         np.copyto(following, final_values, where=truncated, casting="same_kind")
     following[terminated] = 0.0
-    advantages = rewards - values
-    advantages += np.float32(discount) * following
+    advantages = (rewards - values + discount * following).astype(np.float32)
     advantages[reset] = 0.0
-    advantages = advantages.astype(np.float32, copy=False)
-    decay = np.where(
-        terminated | truncated | reset, np.float32(0), np.float32(discount * gae_lambda)
-    )
+    decay = np.where(terminated | truncated | reset, 0.0, discount * gae_lambda).astype(np.float32)
     carried = np.empty(rewards.shape[1:], np.float32)
     for t in range(len(rewards) - 2, -1, -1):
         np.multiply(decay[t], advantages[t + 1], out=carried)

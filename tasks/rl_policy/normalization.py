@@ -159,4 +159,5 @@ class ReturnNormalization(nn.Module):
         moments = RunningMoments.moments(torch.from_numpy(counted))
         self.moments.merge(*(part.to(self.carry.device) for part in moments))
         deviation = float((self.moments.variance + _EPSILON).sqrt())
-        return np.clip(rewards / deviation, -self.clip, self.clip).astype(np.float32)
+        scaled: npt.NDArray[np.float32] = (rewards / deviation).astype(np.float32)
+        return scaled.clip(-self.clip, self.clip)

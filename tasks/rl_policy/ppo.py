@@ -1,12 +1,13 @@
 """Proximal policy optimisation (Schulman et al. 2017): its numbers, its loss, and the minibatches it is taken over."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from resdomains.training import Schedule
 
@@ -74,18 +75,18 @@ class Transitions:
         return replace(self, count=count, share=processes / count)
 
 
-@dataclass
-class Terms:
+class Terms(NamedTuple):
     """What an update minimises and what it tells; scalars that, averaged over processes, are means over a minibatch.
 
     Args:
-        loss: policy + value_weight value - entropy_weight entropy, with its gradient.
+        loss: policy + value_weight value - entropy_weight entropy, with its gradient; all others are detached.
         policy: The clipped surrogate objective, negated.
         value: Mean squared error of the values.
         entropy: Entropy of the policy in nats.
         kl: KL divergence of the policy from the one that acted, estimated as mean(ratio - 1 - log ratio), which is
             unbiased and never negative (Schulman 2020, "Approximating KL divergence").
         clip_fraction: Share of steps whose ratio lies outside 1 - clip and 1 + clip.
+        parts: (5,) policy to clip_fraction: one tensor, which is quickly added up over updates.
     """
 
     loss: Tensor
@@ -94,6 +95,7 @@ class Terms:
     entropy: Tensor
     kl: Tensor
     clip_fraction: Tensor
+    parts: Tensor
 
 
 class PPO:
@@ -204,27 +206,71 @@ class PPO:
             transitions: The N steps.
             clip: What `clip_at` says.
         """
-        share = transitions.share
-        advantages = transitions.advantages
-        log_probs, entropies = distribution.evaluate(
-            parameters, transitions.actions, transitions.masks
-        )
-        log_ratio = log_probs - transitions.log_probs
-        ratio = log_ratio.exp()
-        clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
-        policy = torch.minimum(ratio * advantages, clipped * advantages).sum() * -share
-        if self.value_clip is not None:
-            moved = (values - transitions.values).clamp(-self.value_clip, self.value_clip)
-            values = transitions.values + moved
-        value = (values - transitions.returns).square().sum() * share
-        entropy = entropies.sum() * share
-        loss = policy + self.value_weight * value
-        if self.entropy:
-            loss = loss - self.entropy * entropy
         with torch.no_grad():
-            kl = (ratio - 1.0 - log_ratio).sum() * share
-            clip_fraction = (ratio != clipped).sum() * share
-        return Terms(loss, policy.detach(), value.detach(), entropy.detach(), kl, clip_fraction)
+            share = transitions.share
+            advantages = transitions.advantages
+            evaluated = distribution.evaluate(parameters, transitions.actions, transitions.masks)
+            log_ratio = evaluated.log_probs - transitions.log_probs
+            ratio = log_ratio.exp()
+            clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
+            gain = ratio * advantages
+            clipped_gain = clipped * advantages
+            predicted = values.float()
+            if self.value_clip is not None:
+                moved = predicted - transitions.values
+                held = moved.clamp(-self.value_clip, self.value_clip)
+                predicted = transitions.values + held
+            error = predicted - transitions.returns
+            each = (
+                torch.minimum(gain, clipped_gain).neg_(),
+                error.square(),
+                evaluated.entropies,
+                (ratio - 1.0).sub_(log_ratio),
+                (ratio != clipped).to(ratio.dtype),
+            )
+            parts = torch.stack(each).sum(1).mul_(share)
+            policy, value, entropy, kl, clip_fraction = parts.unbind()
+            loss = torch.add(policy, value, alpha=self.value_weight)
+            loss.sub_(entropy, alpha=self.entropy)
+            # d ratio / d log pi = ratio, so that a step's gradient is its gain, and 0 where the clipped one is less. A
+            # comparison with NaN is False: it stays in the gradient.
+            by_log_prob = gain.masked_fill_(gain > clipped_gain, 0.0).mul_(-share)
+            by_parameters = evaluated.gradient(by_log_prob, -share * self.entropy)
+            by_values = error.mul_(2.0 * share * self.value_weight)
+            if self.value_clip is not None:
+                by_values.masked_fill_(moved != held, 0.0)
+        loss = _Loss.apply(parameters, values, loss, by_parameters, by_values)  # type: ignore[no-untyped-call]
+        return Terms(loss, policy, value, entropy, kl, clip_fraction, parts)
+
+
+class _Loss(torch.autograd.Function):
+    """A loss whose gradient is known: one node for autograd instead of thirty, each of which costs microseconds."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        parameters: Tensor,
+        values: Tensor,
+        loss: Tensor,
+        by_parameters: Tensor,
+        by_values: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(by_parameters, by_values)
+        ctx.dtypes = parameters.dtype, values.dtype
+        return loss.view_as(loss)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        by_parameters, by_values = ctx.saved_tensors
+        of_parameters, of_values = ctx.dtypes
+        return (
+            (by_parameters * scale).to(of_parameters),
+            (by_values * scale).to(of_values),
+            None,
+            None,
+            None,
+        )
 
 
 def normalise(advantages: Tensor) -> Tensor:
@@ -255,4 +301,4 @@ def minibatches(
     """
     steps = torch.from_numpy(np.flatnonzero(valid))
     order = torch.randperm(len(steps), generator=generator)
-    return list(steps[order].split(minibatch_size))
+    return list(torch.split(steps[order], minibatch_size))
