@@ -158,7 +158,8 @@ class Film:
         """
         number = self._told
         self._told += 1
-        if number % self._every == 0 and len(self._kept) == _MOST_FRAMES - 1:
+        wanted = last or number % self._every == 0
+        if wanted and len(self._kept) == _MOST_FRAMES:
             self._every *= 2
             self._kept = {n: image for n, image in self._kept.items() if n % self._every == 0}
         if last or number % self._every == 0:

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import wave
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +15,19 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from resdomains.training import Box, Boxed, Run, RunOptions, Sound, Task, WandbOptions
+from resdomains.training import (
+    Box,
+    Boxed,
+    Film,
+    NoFilm,
+    Run,
+    RunOptions,
+    Sound,
+    Task,
+    WandbOptions,
+)
 from resdomains.training.callbacks import Pictures
-from resdomains.training.figures import log_boxed, log_table, sheet
+from resdomains.training.figures import log_boxed, log_film, log_table, sheet
 from tests.resdomains.training.test_task import fit
 from tests.resdomains.training.toy import Clouds, Side
 
@@ -44,6 +55,15 @@ def test_a_tasks_tables_go_to_their_folder(tmp_path: Path) -> None:
 
         def figures(self, split: str, results: Any) -> dict[str, Any]:
             return {}
+
+        def films(self, split: str, results: Any) -> dict[str, Any]:
+            return {}
+
+        training = True
+
+        def eval(self) -> None: ...
+
+        def train(self, mode: bool) -> None: ...
 
     pictures = Pictures(tmp_path / "pictures", tmp_path / "tables", tmp_path / "metrics.csv")
     trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
@@ -282,3 +302,139 @@ def test_a_run_that_goes_on_draws_no_training_samples(tmp_path: Path) -> None:
     _, rest = fit(tmp_path, Clouds(), epochs=2, task=Seeing, resume=run.last_checkpoint)
     assert (rest.pictures / "val_points" / "epoch_002.png").is_file()
     assert not (rest.pictures / "train_samples.png").exists()
+
+
+BITS = 10
+
+
+def numbered(count: int, rate: float, height: int = 4) -> tuple[Film, list[int]]:
+    """A film of frames that show their number in bits from left to right, and the numbers that were drawn."""
+    film, drawn = Film(rate), []
+
+    def draw(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        drawn.append(number)
+        bits = np.array([number >> place & 1 for place in range(BITS)], np.uint8)
+        return np.broadcast_to(255 * bits[:, None], (height, BITS, 3)).copy()
+
+    for number in range(count):
+        film.take(partial(draw, number), last=number == count - 1)
+    return film, drawn
+
+
+def shown(path: Path) -> list[tuple[int, int]]:
+    """The number of each frame of a GIF, and for how many milliseconds it is shown."""
+    found = []
+    with Image.open(path) as image:
+        assert image.info["loop"] == 0
+        width = image.width // BITS
+        for place in range(image.n_frames):  # type: ignore[attr-defined]  # GIF has it
+            image.seek(place)
+            bits = np.array(image.convert("RGB"))[0, width // 2 :: width, 0]
+            assert set(bits) <= {0, 255}
+            found.append((sum(1 << n for n, bit in enumerate(bits) if bit), image.info["duration"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "kept"),
+    [
+        (1, 30.0, [0]),
+        (150, 50.0, list(range(150))),
+        (151, 50.0, [*range(0, 150, 2), 150]),
+        (500, 50.0, [*range(0, 499, 4), 499]),
+        (10, 100.0, [0, 2, 4, 6, 8, 9]),
+    ],
+)
+def test_a_film_keeps_few_frames_evenly_and_the_last(
+    tmp_path: Path, count: int, rate: float, kept: list[int]
+) -> None:
+    film, drawn = numbered(count, rate)
+    assert film.times == [number / rate for number in kept]
+    assert len(kept) <= 150
+    assert set(kept) <= set(drawn)
+    assert len(drawn) <= 300, "frames that are not kept are not drawn"
+    film.write(tmp_path / "new" / "a.gif")
+    assert [number for number, _ in shown(tmp_path / "new" / "a.gif")] == kept
+
+
+@pytest.mark.parametrize("rate", [5.0, 30.0, 50.0, 60.0])
+def test_a_film_runs_as_fast_as_what_was_filmed(tmp_path: Path, rate: float) -> None:
+    film, _ = numbered(31, rate)
+    film.write(tmp_path / "a.gif")
+    lengths = [length for _, length in shown(tmp_path / "a.gif")]
+    assert sum(lengths[:-1]) == pytest.approx(1000 * 30 / rate, abs=11)
+    assert min(lengths) >= 20
+    assert lengths[-1] == 1000
+
+
+@pytest.mark.parametrize(
+    ("height", "size"),
+    [(4, (320, 128)), (100, (30, 300)), (170, (10, 170)), (321, (5, 161)), (700, (4, 234))],
+)
+def test_a_films_frames_are_of_a_size_to_look_at(
+    tmp_path: Path, height: int, size: tuple[int, int]
+) -> None:
+    film, _ = numbered(2, 10.0, height)
+    film.write(tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.size == size
+
+
+def test_the_grounds_colour_is_exact_and_does_not_flicker(tmp_path: Path) -> None:
+    random, film = np.random.default_rng(0), Film(10.0)
+    for _ in range(40):
+        frame = np.full((64, 64, 3), 255, np.uint8)
+        frame[:8] = random.integers(0, 256, (8, 64, 3))
+        film.take(partial(np.copy, frame))
+    film.write(tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as image:
+        for place in range(40):
+            image.seek(place)
+            assert (np.array(image.convert("RGB"))[60:] == 255).all()
+
+
+def test_what_is_no_film_is_refused(tmp_path: Path) -> None:
+    for rate in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"rate must be above 0 Hz, got {rate}"):
+            Film(rate)
+    with pytest.raises(NoFilm, match="no frame was taken"):
+        Film(1.0).write(tmp_path / "a.gif")
+    with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8, got \(4, 4\) uint8"):
+        Film(1.0).take(lambda: np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"uint8, got \(4, 4, 3\) float64"):
+        Film(1.0).take(lambda: cast(Any, np.zeros((4, 4, 3))))
+    film, _ = numbered(1, 1.0)
+    with pytest.raises(ValueError, match=r"first one's shape \(4, 10, 3\), got \(8, 8, 3\)"):
+        film.take(lambda: np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_film_goes_to_wandb_as_a_player(tmp_path: Path) -> None:
+    import wandb
+
+    run = Run.create(RunOptions(tmp_path, wandb=WandbOptions(mode="offline")), "rl", "cart")
+    film, _ = numbered(3, 10.0)
+    log_film(run.loggers({}, []), film, run.pictures / "test_episode.gif")
+    wandb.finish()
+    (values,) = [r["history"]["item"] for r in kept(run) if r["type"] == "history"]
+    assert values["media/test_episode._type"] == "videos"
+    assert list(run.folder.glob("wandb/offline-run-*/files/media/videos/media/test_episode*.gif"))
+
+
+def test_films_are_made_of_the_policy_as_it_is_evaluated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    class Filmed(Side):
+        def films(self, split: str, results: Any) -> dict[str, Film]:
+            seen.append((self.training, torch.is_inference_mode_enabled()))
+            if split == "test":
+                raise NoFilm("no display")
+            return {"episode": numbered(3, 10.0)[0]}
+
+    task, run = fit(tmp_path, Clouds(), epochs=1, task=Filmed)
+    assert task.training
+    task.trainer.test(task, Clouds(), verbose=False)
+    assert seen == [(False, True)] * 2
+    assert "no film of test: no display" in caplog.text
+    assert [path.name for path in run.pictures.glob("*.gif")] == ["val_episode.gif"]
