@@ -1,4 +1,4 @@
-"""What may change an environment's observations, actions and rewards: gymnasium's wrappers as plain parts of a config."""
+"""What may change observations, actions and rewards: gymnasium's wrappers as plain parts of a config."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
