@@ -85,6 +85,8 @@ def verify(
 
 def _read(value: Any, path: str, seen: dict[int, tuple[int, Any]], depth: int) -> Any:
     """A plain value, or a mapping with the key `kind` for what is more than that."""
+    if isinstance(value, np.str_):
+        return str(value)
     if isinstance(value, np.generic):
         return {"kind": "number", "value": torch.as_tensor(_array(np.asarray(value), path))}
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -102,7 +104,9 @@ def _read(value: Any, path: str, seen: dict[int, tuple[int, Any]], depth: int) -
         return _read(entry, f"{path}.{name}", seen, depth + 1)
 
     if isinstance(value, np.ndarray):
-        return {"kind": "array", "value": torch.from_numpy(_array(value, path).copy())}
+        if value.dtype.kind in "SU":
+            return {"kind": "text", "dtype": value.dtype.str, "value": value.astype("U").tolist()}
+        return {"kind": "array", "value": torch.from_numpy(_array(value, path).copy(order="C"))}
     if isinstance(value, np.random.Generator):
         return {"kind": "generator", "state": inner(value.bit_generator.state, "state")}
     if isinstance(value, np.random.RandomState):
@@ -119,14 +123,13 @@ def _read(value: Any, path: str, seen: dict[int, tuple[int, Any]], depth: int) -
     if _in_python(type(value)):
         attributes = {name: inner(entry, name) for name, entry in vars(value).items()}
         return {"kind": "object", "type": type(value).__qualname__, "attributes": attributes}
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise NoState(f"{path} is a {kind}, which cannot be kept as plain values")
+    raise NoState(f"{path} is a {type(value).__name__}, which cannot be kept as plain values")
 
 
 def _array(array: np.ndarray, path: str) -> np.ndarray:
     if array.dtype.kind not in "biuf" or not array.dtype.isnative:
         raise NoState(f"{path} is an array of {array.dtype}, which cannot be kept as plain values")
-    return np.ascontiguousarray(array)
+    return array
 
 
 def _in_python(kind: type) -> bool:
@@ -170,6 +173,8 @@ def _write(live: Any, saved: Any, seen: list[Any]) -> Any:
         seen[place] = random_state
     elif kind == "array":
         seen[place] = saved["value"].numpy().copy()
+    elif kind == "text":
+        seen[place] = np.array(saved["value"], saved["dtype"])
     elif kind == "dict":
         old = live if isinstance(live, dict) else {}
         new: dict[Any, Any] = {}
