@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
+_Result = TypeVar("_Result")
+
 
 class TrainingDiverged(RuntimeError):
     """The training loss stopped being a number."""
@@ -55,11 +57,11 @@ class StepResult:
     measures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def counted(step: Callable[[], StepResult]) -> tuple[StepResult, int]:
-    """Run a step; return its result and its floating-point operations, those of a backward pass within included."""
+def counted(work: Callable[[], _Result]) -> tuple[_Result, int]:
+    """Do some work; return its result and its floating-point operations, those of a backward pass within included."""
     counter = FlopCounterMode(display=False)
     with counter:
-        result = step()
+        result = work()
     return result, counter.get_total_flops()
 
 

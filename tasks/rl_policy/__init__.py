@@ -1,1 +1,41 @@
 """Policies for gymnasium environments, learned by proximal policy optimisation (PPO)."""
+
+from .data import Gymnasium
+from .heads import Embedding, Flattened, Pooled
+from .ppo import PPO
+from .spec import PolicySpec
+from .task import RLPolicy
+from .wrappers import (
+    AtariPreprocessing,
+    ClipReward,
+    EpisodicLife,
+    FrameStack,
+    Greyscale,
+    RescaleAction,
+    Resize,
+    ScaleReward,
+    StickyActions,
+    TimeLimit,
+    Wrapping,
+)
+
+__all__ = [
+    "PPO",
+    "AtariPreprocessing",
+    "ClipReward",
+    "Embedding",
+    "EpisodicLife",
+    "Flattened",
+    "FrameStack",
+    "Greyscale",
+    "Gymnasium",
+    "Pooled",
+    "PolicySpec",
+    "RLPolicy",
+    "RescaleAction",
+    "Resize",
+    "ScaleReward",
+    "StickyActions",
+    "TimeLimit",
+    "Wrapping",
+]

@@ -112,7 +112,6 @@ class ReturnNormalization(nn.Module):
     rollout's among them. As gymnasium's NormalizeReward and Stable-Baselines3's VecNormalize, a rollout at a time.
 
     Args:
-        environments: Number of environments of all processes.
         discount: Discount per step.
         clip: Bound of the rewards returned.
 
@@ -120,12 +119,8 @@ class ReturnNormalization(nn.Module):
         ValueError: If an argument is out of its range.
     """
 
-    carry: Tensor
-
-    def __init__(self, environments: int, discount: float, clip: float = 10.0) -> None:
+    def __init__(self, discount: float, clip: float = 10.0) -> None:
         super().__init__()
-        if environments < 1:
-            raise ValueError(f"environments must be at least 1, got {environments}")
         if not 0.0 <= discount <= 1.0:
             raise ValueError(f"discount must lie in [0, 1], got {discount}")
         if not clip > 0.0:
@@ -133,31 +128,29 @@ class ReturnNormalization(nn.Module):
         self.discount = discount
         self.clip = clip
         self.moments = RunningMoments(())
-        self.register_buffer("carry", torch.zeros(environments, dtype=torch.float64))
 
     def scale(
         self,
         rewards: npt.NDArray[np.floating[Any]],
         ended: npt.NDArray[np.bool_],
-        valid: npt.NDArray[np.bool_] | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """Take in a rollout's rewards and return them scaled, (T, E) float32.
+        valid: npt.NDArray[np.bool_],
+        carried: npt.NDArray[np.float64],
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """Take in a rollout's rewards; return them scaled, (T, E) float32, and what the next rollout carries on.
 
         Args:
             rewards: (T, E) of the environments of all processes.
             ended: (T, E), True where the step ended an episode.
-            valid: (T, E), False where a step only began an episode and does not count; None: all count.
+            valid: (T, E), False where a step only began an episode and does not count.
+            carried: (E,) what the rollout before returned, zeros at first: discounted returns under way.
         """
         running = rewards.astype(np.float64)
         kept = np.where(ended, 0.0, self.discount)
-        carried = self.carry.cpu().numpy()
         for t in range(len(running)):
             running[t] += carried
             carried = running[t] * kept[t]
-        self.carry.copy_(torch.from_numpy(carried))
-        counted = running.ravel() if valid is None else running[valid]
-        moments = RunningMoments.moments(torch.from_numpy(counted))
-        self.moments.merge(*(part.to(self.carry.device) for part in moments))
+        moments = RunningMoments.moments(torch.from_numpy(running[valid]))
+        self.moments.merge(*(part.to(self.moments.mean.device) for part in moments))
         deviation = float((self.moments.variance + _EPSILON).sqrt())
         scaled: npt.NDArray[np.float32] = (rewards / deviation).astype(np.float32)
-        return scaled.clip(-self.clip, self.clip)
+        return scaled.clip(-self.clip, self.clip), carried

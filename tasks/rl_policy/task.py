@@ -1,0 +1,386 @@
+"""The task: a policy and a critic of residual networks, learned by proximal policy optimisation (PPO)."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from resdomains.training import Optimization, StepResult, Task, schema
+from resdomains.training.randomness import keys
+from resdomains.training.schema import Split
+from resdomains.training.task import counted
+
+from .data import Turn
+from .distributions import distribution_of
+from .estimates import Estimates
+from .gae import generalized_advantages
+from .heads import Embedding, PolicyHead, Pooled, ValueHead
+from .inputs import Inputs
+from .normalization import ReturnNormalization
+from .ppo import PPO, Terms, Transitions, minibatches, normalise
+from .rollout import Acted, Rollout, Runner
+from .spec import PolicySpec
+
+_ROWS = 4096  # observations that the critic reads at once
+_TERMS = ("loss", "policy", "value", "entropy", "kl", "clip_fraction")
+_UPDATE_MEASURES = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+
+
+class RLPolicy(Task):
+    """A policy pi(a | s) and a critic V(s) that read residual networks, and learn from what they do.
+
+    An iteration lets the policy act in the data's environments, estimates advantages, and makes `algorithm.epochs`
+    passes over the steps in minibatches (Schulman et al. 2017). Statistics of normalisation change between iterations
+    only, and are part of the weights: a checkpoint holds all that a policy needs.
+
+    The score is (return - random) / (reference - random), clipped to [0, 1], where both returns are known.
+
+    Args:
+        backbone: The network that reads observations; `in_channels` follows the environment if the config leaves it
+            out.
+        spec: The environment's description.
+        optimization: Optimizer, rate and schedule, a step of which is an iteration; Adam-like optimizers are usual.
+        algorithm: PPO's numbers.
+        stems: For observations of several parts: a network for each part that is no vector, by name.
+        embedding: Makes one vector of the backbone's features.
+        critic: `separate` gives the critic a network of its own, equal to the backbone in kind; with `shared` both
+            read one. Separate ones learn better from vectors (Andrychowicz et al. 2021, choice "shared networks").
+        normalize_observations: Whether vectors and sequences get mean 0 and standard deviation 1, by running moments.
+        normalize_rewards: Whether rewards are divided by the standard deviation of the running discounted return.
+        log_std: Logarithm of the standard deviation that continuous actions begin with.
+        acting: How the policy acts in evaluation: `deterministic`, its likeliest action, or `sampled`. The test plays
+            both ways.
+
+    Raises:
+        ValueError: If the networks cannot read the observations.
+    """
+
+    measures: ClassVar[Sequence[str]] = (
+        "return",
+        "length",
+        "policy_loss",
+        "value_loss",
+        "entropy",
+        "kl",
+        "clip_fraction",
+        "explained_variance",
+    )
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        spec: dict[str, Any],
+        optimization: Optimization | None = None,
+        algorithm: PPO | None = None,
+        stems: Mapping[str, nn.Module] | None = None,
+        embedding: Callable[[Sequence[int]], Embedding] = Pooled,
+        critic: Literal["separate", "shared"] = "separate",
+        normalize_observations: bool = True,
+        normalize_rewards: bool = False,
+        log_std: float = 0.0,
+        acting: Literal["deterministic", "sampled"] = "deterministic",
+    ) -> None:
+        super().__init__(backbone=backbone, spec=spec, optimization=optimization)
+        if critic not in ("separate", "shared"):
+            raise ValueError(f"critic must be separate or shared, got {critic!r}")
+        self.automatic_optimization = False
+        self.policy_spec = PolicySpec.of(spec)
+        self.algorithm = algorithm if algorithm is not None else PPO()
+        self.distribution = distribution_of(self.policy_spec.action)
+        self.inputs = Inputs(self.policy_spec.observations, stems, normalize_observations)
+        shape = self.inputs.output_shape(backbone)
+        self.embedding = embedding(shape)
+        continuous = self.policy_spec.action["kind"] == "continuous"
+        numbers = self.distribution.size // 2 if continuous else self.distribution.size
+        self.policy_head = PolicyHead(
+            self.embedding.channels, numbers, numbers if continuous else 0, log_std
+        )
+        own = critic == "separate"
+        # Equal weights at first do no harm: what follows them differs.
+        self.critic_backbone = copy.deepcopy(backbone) if own else None
+        self.critic_embedding = embedding(shape) if own else None
+        self.value_head = ValueHead(self.embedding.channels)
+        self.return_normalization = (
+            ReturnNormalization(self.algorithm.discount) if normalize_rewards else None
+        )
+        self.acting = acting
+        self.build_all_metrics()
+
+    @classmethod
+    def fixed_by(cls, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the channels of the observation, where it has one part."""
+        parts = list(spec["observations"].values())
+        return {"backbone.in_channels": parts[0]["shape"][0]} if len(parts) == 1 else {}
+
+    def forward(self, observations: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the parameters (N, P) of the distribution of actions, and the values (N,)."""
+        x = self.inputs(observations)
+        embedded = self.embedding(self.backbone(x))
+        return self.policy_head(embedded), self._value(x, embedded)
+
+    def policy(self, observations: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return the parameters, and the values where the critic reads the same network."""
+        x = self.inputs(observations)
+        embedded = self.embedding(self.backbone(x))
+        own = self.critic_backbone is not None
+        return self.policy_head(embedded), None if own else self.value_head(embedded)
+
+    def values(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """Return the values (N,)."""
+        x = self.inputs(observations)
+        return self._value(x, self.embedding(self.backbone(x)) if self.critic_backbone is None else x)
+
+    def _value(self, x: Tensor, embedded: Tensor) -> Tensor:
+        if self.critic_backbone is not None and self.critic_embedding is not None:
+            embedded = self.critic_embedding(self.critic_backbone(x))
+        return cast(Tensor, self.value_head(embedded))
+
+    @property
+    def steps_done(self) -> int:
+        """How many iterations are done."""
+        return int(cast(LRScheduler, self.lr_schedulers()).last_epoch)
+
+    @property
+    def monitor(self) -> str:
+        """The score; the return where an environment has no references."""
+        return schema.VAL_SCORE if self.policy_spec.has_reference else schema.key("val", "return")
+
+    @property
+    def gradient_clip(self) -> tuple[str, float | None]:
+        """PPO clips the gradients itself."""
+        return "model.algorithm.max_gradient_norm", self.algorithm.max_gradient_norm
+
+    def step(self, batch: Any, split: Split) -> StepResult:
+        """Return PPO's loss of `Transitions`, or play the episodes of an evaluated batch."""
+        if isinstance(batch, Transitions):
+            return StepResult(self.terms(batch, self.algorithm.clip).loss, len(batch))
+        raise NotImplementedError
+
+    def terms(self, transitions: Transitions, clip: float) -> Terms:
+        """Return PPO's loss and its parts."""
+        parameters, values = self(transitions.observations)
+        return self.algorithm.terms(
+            self.distribution, parameters.float(), values.float(), transitions, clip
+        )
+
+    def on_train_start(self) -> None:
+        """Know how many iterations there are."""
+        super().on_train_start()
+        self.total_iterations = self.total_steps()
+
+    def training_step(self, batch: Turn, batch_idx: int) -> dict[str, Any]:
+        """Act, estimate advantages, and learn from the steps in minibatches: one iteration."""
+        self.seed_draws(batch_idx)
+        seed = cast(Any, self.data).seed
+        generator = torch.Generator()
+        generator.manual_seed(int(keys(seed, self.current_epoch, torch.tensor([batch_idx]))))
+        rollout = self.roll_out(batch.runner, batch.steps, generator)
+        estimates = self.estimate(rollout, batch.runner)
+        transitions = self.transitions(rollout, estimates, batch.runner.own)
+        losses = self._learn(transitions, estimates, batch.runner, generator)
+        self._remember(rollout)
+        cast(LRScheduler, self.lr_schedulers()).step()
+        means = losses.mean(0)
+        measures = {name: torch.tensor(value) for name, value in estimates.measures.items()}
+        measures |= dict(zip(_UPDATE_MEASURES, means[1:], strict=True))
+        items = int(estimates.valid[:, batch.runner.own].sum())
+        return self.outcome(StepResult(means[0], items, measures))
+
+    def roll_out(self, runner: Runner, steps: int, generator: torch.Generator) -> Rollout:
+        """Act in the environments, with noise that all processes draw alike: each takes its environments' part."""
+        noise = self.distribution.noise(steps * runner.total, generator)
+        noise = noise.unflatten(0, (steps, runner.total))[:, runner.own].to(self.device)
+        on_cpu = self.device.type == "cpu"
+
+        def act(step: int, observations: dict[str, Tensor], masks: Tensor | None) -> Acted:
+            if not on_cpu:
+                observations = {name: x.to(self.device) for name, x in observations.items()}
+                masks = None if masks is None else masks.to(self.device)
+            parameters, values = self.policy(observations)
+            parameters = parameters.float()
+            actions = self.distribution.sample(parameters, noise[step], masks)
+            if not on_cpu:
+                parameters, actions = parameters.cpu(), actions.cpu()
+                values = None if values is None else values.cpu()
+            return Acted(parameters, actions, self.distribution.for_environment(actions), values)
+
+        mode = self.training
+        self.eval()
+        rollout = runner.collect(steps, act)
+        self.train(mode)
+        return rollout
+
+    def estimate(self, rollout: Rollout, runner: Runner) -> Estimates:
+        """Estimate the advantages of the steps of all processes, in every process alike."""
+        steps, count = rollout.rewards.shape
+        observed = {name: part.flatten(0, 1) for name, part in rollout.observations.items()}
+        values = rollout.values
+        if values is None or len(values) == steps:
+            missing = observed if values is None else _rows(observed, -count)
+            found = self._values_of(missing).unflatten(0, (-1, count))
+            values = found if values is None else torch.cat((values.float(), found))
+        final = np.zeros((steps, count), np.float32)
+        if rollout.final:
+            final[tuple(rollout.final_places.T)] = self._values_of(rollout.final).numpy()
+        local = np.zeros((6, steps + 1, count), np.float32)
+        for place, part in enumerate(
+            (rollout.rewards, rollout.terminated, rollout.truncated, rollout.reset, final)
+        ):
+            local[place, :-1] = part
+        local[5] = values.numpy()
+        rewards, terminated, truncated, reset, final, learned = self._gather(local)
+        rewards, final = rewards[:-1], final[:-1]
+        terminated, truncated, reset = (x[:-1].astype(bool) for x in (terminated, truncated, reset))
+        ended, valid = terminated | truncated, ~reset
+        returns, lengths = runner.count_on(rewards, ended, valid)
+        if self.return_normalization is not None:
+            rewards, runner.discounted = self.return_normalization.scale(
+                rewards, ended, valid, runner.discounted
+            )
+        advantages = generalized_advantages(
+            rewards,
+            learned[:-1],
+            learned[-1],
+            terminated,
+            truncated,
+            reset,
+            final if rollout.final is not None else None,
+            self.algorithm.discount,
+            self.algorithm.gae_lambda,
+        )
+        return Estimates.of(advantages, learned[:-1], valid, returns, lengths)
+
+    def transitions(self, rollout: Rollout, estimates: Estimates, own: slice) -> Transitions:
+        """Return this process's steps as they are learned from, on its device; advantages as they were estimated."""
+        advantages, returns, values = estimates.own(own)
+        parameters = rollout.parameters.flatten(0, 1)
+        actions = rollout.actions.flatten(0, 1)
+        masks = None if rollout.masks is None else rollout.masks.flatten(0, 1)
+        # The last row of observations follows the last step.
+        observations = {name: x[:-1].flatten(0, 1) for name, x in rollout.observations.items()}
+        whole = Transitions(
+            observations={name: x.to(self.device) for name, x in observations.items()},
+            actions=actions.to(self.device),
+            log_probs=self.distribution.log_prob(parameters, actions, masks).to(self.device),
+            advantages=advantages.to(self.device),
+            returns=returns.to(self.device),
+            values=values.to(self.device),
+            masks=None if masks is None else masks.to(self.device),
+            count=len(advantages),
+            share=1.0 / len(advantages),
+        )
+        return whole
+
+    def _learn(
+        self,
+        transitions: Transitions,
+        estimates: Estimates,
+        runner: Runner,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Make the iteration's updates; return (updates, 6): the loss, then its parts, means over all processes."""
+        algorithm = self.algorithm
+        clip = algorithm.clip_at(self.steps_done / self.total_iterations)
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        valid = estimates.valid.reshape(-1)
+        advantages = estimates.advantages
+        if algorithm.normalize_advantages == "rollout":
+            known = torch.from_numpy(valid)
+            advantages = advantages.masked_scatter(known, normalise(advantages[known]))
+        terms: list[Tensor] = []
+        for _ in range(algorithm.epochs):
+            for index in minibatches(valid, algorithm.minibatch_size, generator):
+                chosen = advantages[index]
+                if algorithm.normalize_advantages == "minibatch":
+                    chosen = normalise(chosen)
+                part = self._own_part(transitions, index, chosen, runner)
+                found = self._counted_terms(part, clip)
+                kl = self._mean(found.kl) if algorithm.target_kl is not None else found.kl
+                terms.append(torch.stack([getattr(found, name) for name in _TERMS]).detach())
+                if algorithm.stops(float(kl)):
+                    return self._mean(torch.stack(terms))
+                optimizer.zero_grad()
+                self.manual_backward(found.loss)
+                if algorithm.max_gradient_norm is not None:
+                    nn.utils.clip_grad_norm_(self.parameters(), algorithm.max_gradient_norm)
+                optimizer.step()
+        return self._mean(torch.stack(terms))
+
+    def _own_part(
+        self, transitions: Transitions, index: Tensor, advantages: Tensor, runner: Runner
+    ) -> Transitions:
+        """Return this process's steps of a minibatch of all processes' steps."""
+        count, processes = len(index), self.trainer.world_size
+        if processes > 1:
+            place = index % runner.total
+            mine = (place >= runner.own.start) & (place < runner.own.stop)
+            own = runner.own.stop - runner.own.start
+            index = (index // runner.total * own + place - runner.own.start)[mine]
+            advantages = advantages[mine]
+        part = transitions[index.to(self.device)].shared(count, processes)
+        return replace(part, advantages=advantages.to(self.device))
+
+    def _counted_terms(self, part: Transitions, clip: float) -> Terms:
+        if self.flops_per_sample or not len(part):
+            return self.terms(part, clip)
+        terms, operations = counted(lambda: self.terms(part, clip))
+        # A step is read once to act, and in each epoch, where backward takes twice the forward's operations.
+        passes = 1 + 3 * self.algorithm.epochs
+        self.flops_per_sample = round(passes * operations / len(part))
+        return terms
+
+    def _remember(self, rollout: Rollout) -> None:
+        """Take the rollout's observations into the running moments, those of all processes."""
+        observations = {name: x[:-1].flatten(0, 1) for name, x in rollout.observations.items()}
+        self.inputs.update(observations, torch.from_numpy(~rollout.reset.reshape(-1)))
+
+    @torch.no_grad()
+    def _values_of(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """Return the values (N,) of observations on the CPU, computed a few at a time."""
+        count = len(next(iter(observations.values())))
+        found = [
+            self.values({n: x[at : at + _ROWS].to(self.device) for n, x in observations.items()})
+            for at in range(0, count, _ROWS)
+        ]
+        return torch.cat(found).float().cpu()
+
+    def _gather(self, local: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return (..., total) of all processes' (..., E), their environments one process after another."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return local
+        every = self.trainer.strategy.all_gather(torch.from_numpy(local).to(self.device))
+        return torch.cat(list(every.cpu()), -1).numpy()
+
+    def _mean(self, value: Tensor) -> Tensor:
+        return cast(Tensor, self.trainer.strategy.reduce(value, reduce_op="mean"))
+
+    def build_metrics(self):
+        return {}
+
+    def predict(self, batch):
+        return []
+
+    def read(self, inputs):
+        return []
+
+    def collate(self, items):
+        return items
+
+    def score(self, results):
+        return torch.tensor(0.0)
+
+    @staticmethod
+    def chance(spec):
+        return 0.0
+
+
+def _rows(observations: Mapping[str, Tensor], first: int) -> dict[str, Tensor]:
+    return {name: part[first:] for name, part in observations.items()}
