@@ -41,12 +41,16 @@ class Part(nn.Module):
 
 
 class Chain(Part):
-    """Named parts one after another, ``Chain(conv1=..., norm1=...)``; plain modules are adapted."""
+    """Named parts one after another, ``Chain(conv1=..., norm1=...)``; plain modules are adapted.
+
+    Absent ones (``Bare``) are left out: in a small network a call costs as much as a computation.
+    """
 
     def __init__(self, **parts: nn.Module) -> None:
         super().__init__()
         for name, part in parts.items():
-            self.add_module(name, adapt(part))
+            if not isinstance(part, Bare):
+                self.add_module(name, adapt(part))
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         for part in self._modules.values():
@@ -70,7 +74,7 @@ class Chain(Part):
 
     def parts(self) -> list[Part]:
         """The parts in order."""
-        return [part for part in self.children() if isinstance(part, Part)]
+        return [part for part in self._modules.values() if isinstance(part, Part)]
 
 
 class Positionwise(Part):

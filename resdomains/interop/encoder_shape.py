@@ -135,8 +135,8 @@ def _reasons(network: ResidualEncoder) -> Iterator[str]:
         if isinstance(branch, FeedForward):
             if type(branch.act) not in ACTIVATIONS.values():
                 yield f"activation {type(branch.act).__name__} (theirs are GELU, ReLU and SiLU)"
-            if isinstance(branch.scale, Scale):
-                yield f"a scale of {branch.scale.factor} in FeedForward (theirs has none)"
+            if isinstance(scale := getattr(branch, "scale", None), Scale):
+                yield f"a scale of {scale.factor} in FeedForward (theirs has none)"
     for _, block in network.blocks():
         if not _adds(block.merge):
             yield f"merge {type(block.merge).__name__} (theirs is Add)"

@@ -34,9 +34,9 @@ class FeedForward(SequenceBranch):
         super().__init__(
             expand=Linear(place.width, hidden),
             act=place.activation(),
-            inner_dropout=Dropout(inner_dropout),
+            inner_dropout=_dropout(inner_dropout),
             project=Linear(hidden, place.width),
-            dropout=Dropout(dropout),
+            dropout=_dropout(dropout),
             scale=Bare() if scale == 1 else Scale(scale),
         )
 
@@ -64,9 +64,9 @@ class SwiGLU(SequenceBranch):
         super().__init__(
             expand=Linear(place.width, 2 * hidden, maps=2),
             gate=_Gate(),
-            inner_dropout=Dropout(inner_dropout),
+            inner_dropout=_dropout(inner_dropout),
             project=Linear(hidden, place.width),
-            dropout=Dropout(dropout),
+            dropout=_dropout(dropout),
         )
 
 
@@ -76,6 +76,10 @@ class _Gate(Part):
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
         a, b = x.chunk(2, -1)
         return F.silu(a) * b
+
+
+def _dropout(p: float) -> Part:
+    return Dropout(p) if p else Bare()
 
 
 def _hidden(width: int, expansion: float) -> int:

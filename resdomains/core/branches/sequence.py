@@ -7,8 +7,12 @@ network's matter (``NormPosition``).
 
 from __future__ import annotations
 
+from resdomains.core.masks import Valid
 from resdomains.core.parts import Chain
 
 
 class SequenceBranch(Chain):
     """The contract: keeps the shape, and the valid positions."""
+
+    def advance(self, valid: Valid | None) -> Valid | None:
+        return valid

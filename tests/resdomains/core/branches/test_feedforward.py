@@ -17,6 +17,14 @@ def test_feed_forward() -> None:
     torch.testing.assert_close(branch(x), expected)
 
 
+def test_what_is_absent_is_not_called() -> None:
+    names = [name for name, _ in FeedForward(PLACE).named_children()]
+    assert names == ["expand", "act", "project"]
+    whole = FeedForward(PLACE, dropout=0.1, inner_dropout=0.1, scale=0.5)
+    names = [name for name, _ in whole.named_children()]
+    assert names == ["expand", "act", "inner_dropout", "project", "dropout", "scale"]
+
+
 def test_swiglu() -> None:
     branch = SwiGLU(PLACE)
     state = branch.state_dict()
