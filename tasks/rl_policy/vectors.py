@@ -278,17 +278,25 @@ class _Maker:
 
 
 def random_action(env: Guard, generator: np.random.Generator) -> Any:
-    """An action drawn uniformly from those that are allowed."""
+    """An action drawn uniformly from those that are allowed; without bounds, from a standard normal distribution."""
     space = env.action_space
-    if not env.masked:
-        space.seed(int(generator.integers(2**31)))
-        return space.sample()
-    allowed = parts(env.info[MASK], mask_sizes(space))
-    drawn = [int(generator.choice(np.flatnonzero(part))) for part in allowed]
+    if isinstance(space, spaces.Box):
+        drawn = generator.standard_normal(space.shape)
+        bounded = space.bounded_below & space.bounded_above
+        low, high = np.where(bounded, space.low, 0.0), np.where(bounded, space.high, 1.0)
+        uniform = low + (high - low) * generator.random(space.shape)
+        inside = np.clip(drawn, space.low, space.high)
+        return np.where(bounded, uniform, inside).astype(space.dtype)
+    sizes = mask_sizes(space)
+    if env.masked:
+        allowed = parts(env.info[MASK], sizes)
+        choices = [int(generator.choice(np.flatnonzero(part))) for part in allowed]
+    else:
+        choices = [int(generator.integers(size)) for size in sizes]
     if isinstance(space, spaces.Discrete):
-        return space.start + drawn[0]
+        return space.start + choices[0]
     start = space.start if isinstance(space, spaces.MultiDiscrete) else 0
-    return np.array(drawn, space.dtype).reshape(space.shape or ()) + start
+    return (np.array(choices).reshape(space.shape or ()) + start).astype(space.dtype)
 
 
 def mask_sizes(space: spaces.Space[Any]) -> list[int]:
