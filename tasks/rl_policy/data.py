@@ -18,7 +18,9 @@ from .environments import (
     describe,
     make_environments,
 )
+from .episodes import evaluation_environments
 from .rollout import Runner
+from .spec import PolicySpec
 from .wrappers import Wrapping
 
 # Seeds of evaluated episodes, the same in every run; training's environments count from the run's seed.
@@ -261,12 +263,8 @@ class Gymnasium(DataModule):
     def judge(self, count: int) -> VectorEnvironments:
         """Return environments for so many episodes, each with a seed of its own."""
         if count not in self._judges:
-            self._judges[count] = make_environments(
-                self.ready().described,  # type: ignore[attr-defined]
-                count,
-                vectorization="auto" if self.environment.startswith("ALE/") else "sync",
-                training=False,
-            )
+            described: PolicySpec = self.ready().described  # type: ignore[attr-defined]
+            self._judges[count] = evaluation_environments(described, count)
         return self._judges[count]
 
     def state_dict(self) -> dict[str, Any]:

@@ -129,6 +129,11 @@ class ReturnNormalization(nn.Module):
         self.clip = clip
         self.moments = RunningMoments(())
 
+    @property
+    def factor(self) -> float:
+        """What a reward is multiplied with: 1 / sqrt(variance + 1e-8)."""
+        return float((self.moments.variance + _EPSILON).rsqrt())
+
     def scale(
         self,
         rewards: npt.NDArray[np.floating[Any]],
@@ -151,6 +156,5 @@ class ReturnNormalization(nn.Module):
             carried = running[t] * kept[t]
         moments = RunningMoments.moments(torch.from_numpy(running[valid]))
         self.moments.merge(*(part.to(self.moments.mean.device) for part in moments))
-        deviation = float((self.moments.variance + _EPSILON).sqrt())
-        scaled: npt.NDArray[np.float32] = (rewards / deviation).astype(np.float32)
+        scaled: npt.NDArray[np.float32] = (rewards * self.factor).astype(np.float32)
         return scaled.clip(-self.clip, self.clip), carried

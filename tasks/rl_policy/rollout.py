@@ -49,8 +49,8 @@ class Rollout:
         terminated: (T, E), True where the step ended an episode by the environment's rules.
         truncated: (T, E), True where a limit cut an episode off.
         reset: (T, E), True where the step only began an episode.
-        final: Last observations (N, ...) by name of the episodes that were truncated (empty where none was), where the environments reset in
-            the same step; None where they reset at the next, whose observation is then the last.
+        final: Last observations (N, ...) by name of the episodes that were truncated, where the environments reset in
+            the same step (empty without such); None where they reset at the next, whose observation is then the last.
         final_places: (N, 2) step and environment of these.
     """
 
@@ -146,7 +146,9 @@ class Runner:
             final_places=np.array(final_places, np.int64).reshape(-1, 2),
         )
 
-    def count_on(self, rewards: Floats, ended: Bools, valid: Bools) -> tuple[list[float], list[int]]:
+    def count_on(
+        self, rewards: Floats, ended: Bools, valid: Bools
+    ) -> tuple[list[float], list[int]]:
         """Add a rollout to the episodes under way; return the returns and lengths of those that ended in it.
 
         Args:

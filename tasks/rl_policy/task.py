@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,19 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
 
-from resdomains.training import Optimization, StepResult, Task, schema
+from resdomains.training import Film, Optimization, StepResult, Task, schema
 from resdomains.training.randomness import keys
 from resdomains.training.schema import Split
 from resdomains.training.task import counted
 
-from .data import Turn
+from . import metrics
+from .data import Episodes, Turn
 from .distributions import distribution_of
+from .episodes import Episode, Noise, play
 from .estimates import Estimates
+from .film import film
 from .gae import generalized_advantages
 from .heads import Embedding, PolicyHead, Pooled, ValueHead
 from .inputs import Inputs
@@ -28,6 +32,11 @@ from .ppo import PPO, Terms, Transitions, minibatches, normalise
 from .rollout import Acted, Rollout, Runner
 from .spec import PolicySpec
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Acting = Literal["deterministic", "sampled"]
+_OTHER: Mapping[Acting, Acting] = {"deterministic": "sampled", "sampled": "deterministic"}
 _ROWS = 4096  # observations that the critic reads at once
 _TERMS = ("loss", "policy", "value", "entropy", "kl", "clip_fraction")
 _UPDATE_MEASURES = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
@@ -86,9 +95,11 @@ class RLPolicy(Task):
         normalize_observations: bool = True,
         normalize_rewards: bool = False,
         log_std: float = 0.0,
-        acting: Literal["deterministic", "sampled"] = "deterministic",
+        acting: Acting = "deterministic",
     ) -> None:
         super().__init__(backbone=backbone, spec=spec, optimization=optimization)
+        if acting not in _OTHER:
+            raise ValueError(f"acting must be deterministic or sampled, got {acting!r}")
         if critic not in ("separate", "shared"):
             raise ValueError(f"critic must be separate or shared, got {critic!r}")
         self.automatic_optimization = False
@@ -136,7 +147,9 @@ class RLPolicy(Task):
     def values(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Return the values (N,)."""
         x = self.inputs(observations)
-        return self._value(x, self.embedding(self.backbone(x)) if self.critic_backbone is None else x)
+        return self._value(
+            x, self.embedding(self.backbone(x)) if self.critic_backbone is None else x
+        )
 
     def _value(self, x: Tensor, embedded: Tensor) -> Tensor:
         if self.critic_backbone is not None and self.critic_embedding is not None:
@@ -159,10 +172,50 @@ class RLPolicy(Task):
         return "model.algorithm.max_gradient_norm", self.algorithm.max_gradient_norm
 
     def step(self, batch: Any, split: Split) -> StepResult:
-        """Return PPO's loss of `Transitions`, or play the episodes of an evaluated batch."""
+        """Return PPO's loss of `Transitions`; of `Episodes`, which are played, the mean squared error of the values."""
         if isinstance(batch, Transitions):
             return StepResult(self.terms(batch, self.algorithm.clip).loss, len(batch))
-        raise NotImplementedError
+        assert isinstance(batch, Episodes)
+        scale = 1.0 if self.return_normalization is None else self.return_normalization.factor
+        played = self._play(batch, self.acting)
+        kept = self.metrics_of(split)
+        kept["episodes"].update(batch.index, played, scale)
+        # The test plays the other way too.
+        again = self._play(batch, _OTHER[self.acting]) if split == "test" else []
+        kept["other"].update(batch.index[: len(again)], again)
+        losses = [episode.value_loss(self.algorithm.discount, scale) for episode in played]
+        return StepResult(torch.tensor(losses).mean(), len(played))
+
+    def _play(self, batch: Episodes, acting: Acting) -> list[Episode]:
+        return play(
+            self.act,
+            batch.environments,
+            batch.seeds,
+            limit=self.policy_spec.episode_limit,
+            noise=self._noise(acting),
+        )
+
+    def _noise(self, acting: Acting) -> Noise | None:
+        return self.distribution.noise if acting == "sampled" else None
+
+    def act(
+        self,
+        observations: Mapping[str, npt.NDArray[Any]],
+        masks: npt.NDArray[np.bool_] | None,
+        noise: Tensor | None,
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.floating[Any]]]:
+        """Return actions as environments take them, and values; without noise the likeliest actions."""
+        parts = {name: torch.from_numpy(x).to(self.device) for name, x in observations.items()}
+        allowed = None if masks is None else torch.from_numpy(masks).to(self.device)
+        with torch.no_grad():
+            parameters, values = self(parts)
+        parameters = parameters.float()
+        if noise is None:
+            actions = self.distribution.mode(parameters, allowed)
+        else:
+            actions = self.distribution.sample(parameters, noise.to(self.device), allowed)
+        taken = self.distribution.for_environment(actions.cpu())
+        return taken, values.float().cpu().numpy()
 
     def terms(self, transitions: Transitions, clip: float) -> Terms:
         """Return PPO's loss and its parts."""
@@ -266,7 +319,7 @@ class RLPolicy(Task):
         masks = None if rollout.masks is None else rollout.masks.flatten(0, 1)
         # The last row of observations follows the last step.
         observations = {name: x[:-1].flatten(0, 1) for name, x in rollout.observations.items()}
-        whole = Transitions(
+        return Transitions(
             observations={name: x.to(self.device) for name, x in observations.items()},
             actions=actions.to(self.device),
             log_probs=self.distribution.log_prob(parameters, actions, masks).to(self.device),
@@ -277,7 +330,6 @@ class RLPolicy(Task):
             count=len(advantages),
             share=1.0 / len(advantages),
         )
-        return whole
 
     def _learn(
         self,
@@ -362,8 +414,44 @@ class RLPolicy(Task):
     def _mean(self, value: Tensor) -> Tensor:
         return cast(Tensor, self.trainer.strategy.reduce(value, reduce_op="mean"))
 
-    def build_metrics(self):
-        return {}
+    def build_metrics(self) -> dict[str, Metric]:
+        """Return what episodes bring: return, its interquartile mean and spread, length."""
+        return metrics.build_metrics(self.algorithm.discount, _OTHER[self.acting])
+
+    def score(self, results: Mapping[str, Tensor]) -> Tensor:
+        """Return (return - random) / (reference - random), clipped to [0, 1]; NaN without references."""
+        lowest, highest = self.policy_spec.random_return, self.policy_spec.reference_return
+        if lowest is None or highest is None:
+            return torch.tensor(torch.nan)
+        return ((results["return"] - lowest) / (highest - lowest)).clamp(0.0, 1.0)
+
+    @staticmethod
+    def chance(spec: Mapping[str, Any]) -> float | None:
+        """Return 0, the score of random actions, or None where their return is not known."""
+        return None if spec["random_return"] is None else 0.0
+
+    def figures(self, split: Split, results: Mapping[str, Tensor]) -> "dict[str, Figure]":
+        """Return the returns' distribution, return over length, and the best and the worst episode step by step."""
+        from .figures import drawn
+
+        spec = self.policy_spec
+        title = f"{spec.environment}, {split}"
+        return drawn(results, title, spec.random_return, spec.reference_return)
+
+    def tables(
+        self, split: Split, results: Mapping[str, Tensor]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the episodes, the worst first."""
+        return metrics.tables(results)
+
+    def examples(self, split: Split, results: Mapping[str, Tensor]) -> list[str]:
+        """Return a line on the worst, the middle and the best episode."""
+        return metrics.examples(results)
+
+    def films(self, split: Split, results: Mapping[str, Tensor]) -> Mapping[str, Film]:
+        """Return a film of the episode of the median return."""
+        seed = metrics.typical_seed(results)
+        return {"episode": film(self.act, self.policy_spec, seed, noise=self._noise(self.acting))}
 
     def predict(self, batch):
         return []
@@ -373,13 +461,6 @@ class RLPolicy(Task):
 
     def collate(self, items):
         return items
-
-    def score(self, results):
-        return torch.tensor(0.0)
-
-    @staticmethod
-    def chance(spec):
-        return 0.0
 
 
 def _rows(observations: Mapping[str, Tensor], first: int) -> dict[str, Tensor]:
