@@ -8,6 +8,7 @@ from typing import NamedTuple
 from resdomains.core.branches.conv import PreActivation
 from resdomains.core.networks.resnet import ResNet, Stage
 from resdomains.core.residual import Residual
+from resdomains.core.shortcuts import PooledProjection
 from resdomains.interop.names import Names
 
 
@@ -15,7 +16,8 @@ class Address(NamedTuple):
     """Where a part stands: ``role`` is stem, entry, finish, tail, or the block's part (branch ...).
 
     ``part`` is its dotted name there, such as ``conv1``; ``stage`` and ``block`` count from 0 and
-    are 0 where they mean nothing. ``pooled`` says that the block's shortcut begins with a pool.
+    are 0 where they mean nothing. ``pooled`` says that the block's shortcut is pooled before its
+    projection, were it by a pool of stride 1.
     """
 
     role: str
@@ -97,7 +99,7 @@ def _address(network: ResNet, key: str) -> Address:
     number = int(words[4]) + before if in_stack else int(words[3])
     rest = words[5:] if in_stack else words[4:]
     block = network.get_submodule(".".join(words[: len(words) - len(rest)]))
-    pooled = isinstance(block, Residual) and hasattr(block.shortcut, "pool")
+    pooled = isinstance(block, Residual) and isinstance(block.shortcut, PooledProjection)
     return Address(rest[0], ".".join(rest[1:]), stage, number, pooled)
 
 
