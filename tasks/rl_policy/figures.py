@@ -1,0 +1,154 @@
+"""Pictures of what episodes brought, to be read without a caption."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from resdomains.classification.figures import drawable, plain
+
+from .episodes import ENDS
+from .metrics import COLUMNS, STEP_COLUMNS
+
+_BLUE, _ORANGE, _GREEN, _GREY = "tab:blue", "tab:orange", "tab:green", "0.45"
+_END_COLOURS = {"terminated": _BLUE, "truncated": _ORANGE, "cut": _GREEN}
+_MEANINGS = {
+    "terminated": "ended by the environment's rules",
+    "truncated": "ended by its time limit",
+    "cut": "cut by the evaluation",
+}
+_BINS = 30
+
+
+def drawn(
+    results: Mapping[str, Tensor],
+    title: str,
+    random_return: float | None = None,
+    reference_return: float | None = None,
+) -> dict[str, Figure]:
+    """Return all figures of a split; none without episodes.
+
+    Args:
+        results: As `EpisodeMetrics` computes them.
+        title: What the figures show.
+        random_return: What random actions bring, if it is known.
+        reference_return: What counts as a score of 1, if there is such a return.
+    """
+    if not len(results["episodes"]):
+        return {}
+    return {
+        "returns": returns(results, title, random_return, reference_return),
+        "lengths": return_over_length(results["episodes"], title),
+        "best_and_worst": best_and_worst(results, title),
+    }
+
+
+def returns(
+    results: Mapping[str, Tensor],
+    title: str,
+    random_return: float | None,
+    reference_return: float | None,
+) -> Figure:
+    """Draw how the episodes' returns are distributed, beside what random actions and the reference bring.
+
+    Arguments are those of `drawn`.
+    """
+    values = _column(results["episodes"], "return")
+    mean, middle, spread = (float(results[name]) for name in ("return", "return_iqm", "return_std"))
+    figure = Figure(figsize=(8.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+    known = [value for value in (random_return, reference_return) if value is not None]
+    low, high = min([*values, *known]), max([*values, *known])
+    margin = 0.04 * (high - low) or 1.0
+    ends = (low - margin, high + margin)
+    counts, _, _ = axes.hist(values, bins=_BINS, range=ends, color=_BLUE, alpha=0.55)
+    rug = -0.03 * counts.max()
+    axes.plot(values, [rug] * len(values), "|", color=_BLUE, markersize=8, alpha=0.6)
+    for value, name, colour, style in (
+        (random_return, "random actions", _GREY, "--"),
+        (reference_return, "reference (score 1)", _GREEN, "--"),
+        (mean, "mean", "black", "-"),
+        (middle, "interquartile mean", _ORANGE, "-"),
+    ):
+        if value is not None:
+            label = f"{name}: {value:,.5g}"
+            axes.axvline(value, color=colour, linestyle=style, linewidth=1.8, label=label)
+    axes.set(xlim=ends, xlabel="return of an episode", ylabel="episodes", ylim=(2 * rug, None))
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
+    plain(axes)
+    said = f"{len(values):,} episodes, mean {mean:,.5g}, standard deviation {spread:,.3g}"
+    figure.suptitle(f"What episodes bring: {said}\n{drawable(title)}", fontsize=11)
+    return figure
+
+
+def return_over_length(episodes: Tensor, title: str) -> Figure:
+    """Draw each episode's return over its number of steps, and how it ended.
+
+    Args:
+        episodes: (N, 6), of `metrics.COLUMNS`.
+        title: What the figure shows.
+    """
+    lengths, values, ended = (_column(episodes, name) for name in ("length", "return", "end"))
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for place, end in enumerate(ENDS):
+        of = ended == place
+        if of.any():
+            axes.plot(
+                lengths[of],
+                values[of],
+                "o",
+                color=_END_COLOURS[end],
+                alpha=0.5,
+                markersize=6,
+                label=f"{_MEANINGS[end]}: {int(of.sum()):,}",
+            )
+    axes.margins(0.06)
+    axes.set(xlabel="steps of the episode", ylabel="return")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
+    plain(axes)
+    figure.suptitle(f"How long episodes last and how they end\n{drawable(title)}", fontsize=11)
+    return figure
+
+
+def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
+    """Draw the rewards of the best and of the worst episode, and what the critic expected beside what came.
+
+    Args:
+        results: As `EpisodeMetrics` computes them.
+        title: What the figure shows.
+    """
+    figure = Figure(figsize=(11, 5.8), layout="constrained")
+    grid = figure.subplots(2, 2, sharex="col", sharey="row", squeeze=False)
+    for column, name in enumerate(("best", "worst")):
+        steps = results[name].double().cpu().numpy()
+        rewards, values, came = (steps[:, STEP_COLUMNS.index(of)] for of in STEP_COLUMNS)
+        upper, lower = grid[:, column]
+        _line(upper, rewards, _BLUE, "reward")
+        total = f"{rewards.sum():,.5g} in {len(steps):,} steps"
+        upper.set_title(f"{name} episode: return {total}", fontsize=10)
+        _line(lower, came, _GREY, "discounted return that came")
+        _line(lower, values, _ORANGE, "value that the critic expected")
+        error = np.sqrt(np.square(values - came).mean())
+        lower.set_title(f"the critic is off by {error:,.3g} (root mean square)", fontsize=10)
+        lower.set_xlabel("step")
+        for axes in (upper, lower):
+            plain(axes)
+    grid[0, 0].set_ylabel("reward")
+    grid[1, 0].set_ylabel("in the critic's units")
+    grid[1, 1].legend(frameon=False, fontsize=9, loc="best")
+    figure.suptitle(f"The best and the worst episode\n{drawable(title)}", fontsize=11)
+    return figure
+
+
+def _line(axes: Axes, values: np.ndarray, colour: str, label: str) -> None:
+    marker = "." if len(values) < 50 else ""
+    axes.plot(values, color=colour, label=label, linewidth=1.3, marker=marker)
+
+
+def _column(episodes: Tensor, name: str) -> np.ndarray:
+    return episodes[:, COLUMNS.index(name)].double().cpu().numpy()

@@ -1,0 +1,77 @@
+"""Episodes to look at: as films, and on a screen."""
+
+import os
+import sys
+from contextlib import closing
+from dataclasses import replace
+
+from gymnasium.envs.registration import load_env_creator
+
+from resdomains.training import Film, NoFilm
+
+from .episodes import Act, Noise, evaluation_environments, play
+from .registration import find
+from .spec import PolicySpec
+
+_RATE = 30.0  # gymnasium's own where an environment states none
+_ATARI_RATE = 60.0
+
+
+def film(act: Act, spec: PolicySpec, seed: int, *, noise: Noise | None = None) -> Film:
+    """Play an episode, and return a film of it.
+
+    Args:
+        act: The policy.
+        spec: The environment.
+        seed: What the environment is reset with.
+        noise: Draws what picks actions at random; with None the policy takes the likeliest ones.
+
+    Raises:
+        NoFilm: If the environment cannot be made, drawn or played.
+    """
+    try:
+        found = Film(rate(spec))
+        with closing(evaluation_environments(spec, 1, render=True)) as environments:
+            play(act, environments, [seed], limit=spec.episode_limit, noise=noise, film=found)
+    except Exception as error:  # drawing raises what its libraries raise, down to OpenGL's
+        text = str(error).strip().partition("\n")[0] or "it does not say why"
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise NoFilm(f"{spec.environment} cannot be filmed: {kind}{text}") from error
+    return found
+
+
+def rate(spec: PolicySpec) -> float:
+    """Return how many steps a second an environment is meant to be seen at, in Hz.
+
+    Raises:
+        ValueError: If gymnasium knows no such environment.
+    """
+    for wrapper in spec.wrappers:
+        if wrapper["name"] == "AtariPreprocessing":
+            return _ATARI_RATE / float(wrapper["options"].get("frame_skip", 4))
+    return float(_metadata(spec).get("render_fps") or _RATE)
+
+
+def on_screen(spec: PolicySpec) -> PolicySpec:
+    """Return what makes environments that show each step in a window.
+
+    Raises:
+        ValueError: If there is no display, or the environment opens no window; the message says what to do.
+    """
+    instead = "--pictures FOLDER writes films"
+    if sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        raise ValueError(
+            f"there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set); {instead}"
+        )
+    if "human" not in _metadata(spec).get("render_modes", ()):
+        raise ValueError(f"{spec.environment} opens no window; {instead} where it draws pictures")
+    return replace(spec, options={**spec.options, "render_mode": "human"})
+
+
+def _metadata(spec: PolicySpec) -> dict[str, object]:
+    """What the environment's class states of itself; nothing where it is made by a function."""
+    entry = find(spec.environment).entry_point
+    made = load_env_creator(entry) if isinstance(entry, str) else entry
+    return dict(getattr(made, "metadata", {}))
