@@ -188,9 +188,9 @@ class VectorEnvironments:
 
         It holds one entry an environment, or one for all of a native vector, and the newest frame.
         """
-        if self.no_state:
-            return None
         states, _ = self._batch.keep()
+        if states is None:
+            return None
         frame = self.frame
         return {
             "environments": states,
@@ -222,7 +222,9 @@ class VectorEnvironments:
             states, kept = state["environments"], state["frame"]
             frame = Frame(
                 {name: part.numpy().copy() for name, part in kept["observations"].items()},
-                *(kept[name].numpy().copy() for name in ("rewards", "terminated", "truncated")),
+                rewards=kept["rewards"].numpy().copy(),
+                terminated=kept["terminated"].numpy().copy(),
+                truncated=kept["truncated"].numpy().copy(),
                 reset=kept["reset"].numpy().copy(),
                 final=None
                 if kept["final"] is None
@@ -257,6 +259,10 @@ class VectorEnvironments:
     def _masks(self, infos: dict[str, Any]) -> np.ndarray | None:
         if not self._masked:
             return None
+        if MASK not in infos:
+            raise EnvironmentFailed(
+                f"{self.name} gave no {MASK!r} in its infos, as it did when it was described"
+            )
         return np.array(infos[MASK], bool)
 
     def _final(self, infos: dict[str, Any], ended: np.ndarray) -> dict[str, np.ndarray]:
@@ -351,13 +357,16 @@ def describe(
     else:
         env = Guard(make(found, plain, wrappers, training=True, render=False), environment, 0)
         observation, action = env.observation_space, env.action_space
-        _named(environment, lambda: (describe_observation(observation), describe_action(action)))
-        env.reset(seed=0)
-        masked, limited = env.masked, _has_limit(env, found)
+        try:
+            _named(environment, lambda: describe_observation(observation))
+            _named(environment, lambda: describe_action(action))
+            env.reset(seed=0)
+            env.step(random_action(env, np.random.default_rng(0)))
+            masked, limited = env.masked, _has_limit(env, found)
+        finally:
+            env.close()
         if masked and isinstance(action, gymnasium.spaces.Box):
             raise ValueError(f"{environment} masks actions, which are continuous: {action}")
-        env.step(random_action(env, np.random.default_rng(0)))
-        env.close()
     return PolicySpec(
         environment=environment,
         options=plain,
@@ -415,7 +424,10 @@ def make_environments(
         batch = Atari(native()) if atari else Native(native)
     else:
         one = partial(make, found, spec.options, wrappers, training=training, render=render)
-        batch = Guarded(kind, one, spec.environment, count, MODES[autoreset])
+        try:
+            batch = Guarded(kind, one, spec.environment, count, MODES[autoreset])
+        except RuntimeError as error:
+            raise ValueError(f"{spec.environment} does not suit: {error}") from error
     return VectorEnvironments(spec, batch, count, autoreset)
 
 
@@ -447,7 +459,7 @@ def _vectorization(
             )
         return "native"
     if asked in ("sync", "async"):
-        return asked  # type: ignore[return-value]
+        return asked
     reason = ""
     used = [type(wrapper).__name__ for wrapper in wrappers if training or not wrapper.training_only]
     if found.vector_entry_point is None:

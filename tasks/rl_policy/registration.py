@@ -2,13 +2,15 @@
 
 import difflib
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from .wrappers import Environment, Wrapping
+
+Result = TypeVar("Result")
 
 # By the namespace of an id: the extra that holds its environments, the module that registers them when it is
 # imported, and its function that does where importing is not enough.
@@ -61,8 +63,10 @@ def make(
     Raises:
         ValueError: If it cannot be made, with the reason and, where one is missing, the extra to install.
     """
-    modes = {"render_mode": "rgb_array"} if render else {}
-    env = constructed(found, lambda: gymnasium.make(found, **_checked(), **modes, **options))
+    arguments: dict[str, Any] = {**options, "render_mode": "rgb_array"} if render else {**options}
+    # gymnasium's own checker costs 20 % of CartPole's steps; what matters here of what it looks for, Guard does.
+    arguments["disable_env_checker"] = True
+    env = constructed(found, lambda: gymnasium.make(found, **arguments))
     for wrapper in wrappers:
         if training or not wrapper.training_only:
             try:
@@ -72,7 +76,7 @@ def make(
     return env
 
 
-def constructed(found: EnvSpec, construct: Any) -> Any:
+def constructed(found: EnvSpec, construct: Callable[[], Result]) -> Result:
     """What `construct` gives, with errors that say what to install or to change.
 
     Raises:
@@ -89,11 +93,6 @@ def constructed(found: EnvSpec, construct: Any) -> Any:
         raise ValueError(
             f"{found.id} cannot be made: {type(error).__name__}: {error} (data.options are its arguments)"
         ) from error
-
-
-def _checked() -> dict[str, Any]:
-    # gymnasium's own checker costs 20 % of CartPole's steps; what it looks for that matters here, Guard does.
-    return {"disable_env_checker": True}
 
 
 def _register(environment: str, namespace: str) -> None:

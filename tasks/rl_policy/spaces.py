@@ -87,7 +87,7 @@ class Encoder:
 
     def encode_list(self, observations: list[Any]) -> dict[str, np.ndarray]:
         """The parts of single observations, one after the other."""
-        empty = create_empty_array(self.space, n=len(observations))
+        empty: Any = create_empty_array(self.space, n=len(observations))
         return self.encode(concatenate(self.space, observations, empty))
 
 
@@ -219,8 +219,10 @@ def _leaf(space: spaces.Space[Any], path: str = "") -> tuple[dict[str, Any], Enc
 def _picture(space: spaces.Box) -> tuple[dict[str, Any], Encode]:
     """A picture (C, H, W) of a Box of 2 to 4 dimensions."""
     shape = space.shape
+    axes: tuple[int, ...] | None = None
+    size: tuple[int, ...]
     if len(shape) == 2:
-        axes, channels, size = None, 1, shape
+        channels, size = 1, shape
     else:
         first, *_, last = shape[-3:]
         channels_first = first < last

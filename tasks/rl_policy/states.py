@@ -101,7 +101,8 @@ def _read(value: Any, path: str, seen: dict[int, tuple[int, Any]], depth: int) -
     seen[id(value)] = (len(seen), value)
 
     def inner(entry: Any, name: Any) -> Any:
-        return _read(entry, f"{path}.{name}", seen, depth + 1)
+        # Wrappers are left out of the path: the environment that they hold is what is meant.
+        return _read(entry, path if name == "env" else f"{path}.{name}", seen, depth + 1)
 
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "SU":

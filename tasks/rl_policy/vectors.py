@@ -4,6 +4,7 @@ import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any, Literal
 
 import gymnasium
@@ -54,6 +55,9 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         except Exception as error:
             raise EnvironmentFailed(self._raised(action, error)) from error
         self._look(observation, info, action)
+        if terminated or truncated:
+            # An environment may write each observation to the same array; the next reset must not change this one.
+            observation = deepcopy(observation)
         return observation, reward, terminated, truncated, self.info
 
     def reset(
@@ -64,7 +68,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             observation, info = self.env.reset(seed=seed, options=options)
         except Exception as error:
             raise EnvironmentFailed(self._raised(None, error)) from error
-        self.masked = MASK in info or self._method is not None
+        self.masked = self.masked or MASK in info or self._method is not None
         self._look(observation, info, None)
         return observation, self.info
 
@@ -95,7 +99,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"{self._where(action)} gave an observation that leaves its space: {got}, not {space}"
             )
         self.observation = observation
-        if not self.masked:
+        if not self.masked or isinstance(self.env.action_space, spaces.Box):
             return
         mask = self._method() if self._method is not None else info.get(MASK)
         if mask is None:

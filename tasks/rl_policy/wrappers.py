@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import gymnasium
+import numpy as np
 from gymnasium import wrappers as gymnasium_wrappers
 
 Environment = gymnasium.Env[Any, Any]
@@ -40,7 +41,7 @@ class Wrapping(ABC):
         Raises:
             ValueError: If no imported wrapper has its name, or its options do not suit it.
         """
-        known = {_name_of(kind): kind for kind in _kinds(Wrapping)}
+        known = {_name_of(kind): kind for kind in _kinds(Wrapping)}  # type: ignore[type-abstract]
         name, options = plain.get("name"), plain.get("options", {})
         if name not in known:
             raise ValueError(
@@ -263,7 +264,8 @@ class RescaleAction(Wrapping):
         space = env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded("both"):
             raise ValueError(f"RescaleAction takes continuous actions with bounds, got {space}")
-        return gymnasium_wrappers.RescaleAction(env, self.low, self.high)
+        low, high = (np.full(space.shape, bound, space.dtype) for bound in (self.low, self.high))
+        return gymnasium_wrappers.RescaleAction(env, low, high)
 
 
 @dataclass(frozen=True)
