@@ -109,7 +109,7 @@ class ReturnNormalization(nn.Module):
         clip(r_t / sqrt(variance of R + 1e-8), -clip, clip)
 
     The mean is not taken off, which would change what is worth doing. The variance is that of all steps so far, this
-    rollout's among them. As gymnasium's NormalizeReward and Stable-Baselines3's VecNormalize, a rollout at a time.
+    rollout's among them: Stable-Baselines3's VecNormalize, a rollout at a time.
 
     Args:
         discount: Discount per step.

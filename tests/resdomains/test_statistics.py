@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from resdomains.statistics import bootstrap_interval, interquartile_mean
 

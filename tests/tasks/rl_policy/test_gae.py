@@ -61,7 +61,7 @@ def rolled(next_step: bool, seed: int) -> Rollout:
                 value, resets = random.normal(), False
                 continue
             reward, following = random.normal(), random.normal()
-            terminated, truncated = random.random(2) < 0.1
+            terminated, truncated = random.random(2) < 0.2
             made.rewards[t, e], made.terminated[t, e] = reward, terminated
             made.truncated[t, e] = truncated
             bootstrap = 0.0 if terminated else following
@@ -89,8 +89,9 @@ def test_advantages_are_the_discounted_sums_of_an_episodes_deltas(
     next_step: bool, seed: int
 ) -> None:
     rollout = rolled(next_step, seed)
-    assert rollout.terminated[-1].any() or rollout.truncated.any()
-    assert rollout.reset.any() == next_step
+    assert (rollout.terminated & rollout.truncated).any()
+    assert (rollout.terminated != rollout.truncated).any()
+    assert rollout.reset[0].any() == next_step
     advantages = rollout.advantages()
     assert advantages.dtype == np.float32
     np.testing.assert_allclose(advantages, rollout.expected, atol=2e-6)
