@@ -40,6 +40,10 @@ class Turn:
     runner: Runner
     steps: int
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Turn":
+        """Return itself: environments cannot be copied in general, and a probe that copies a batch changes none."""
+        return self
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -54,6 +58,10 @@ class Episodes:
     seeds: list[int]
     index: list[int]
     environments: VectorEnvironments
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Episodes":
+        """Return itself: what is played begins with a reset."""
+        return self
 
 
 class Iterations(Batches):
@@ -255,7 +263,7 @@ class Gymnasium(DataModule):
                 training=True,
             )
             self._runner = Runner(environments, rank * count, self.num_environments)
-            if self._restored is None or not self._runner.restore(self._restored):
+            if self._restored is None or not self._runner.restore(self._restored["runners"]):
                 first = self.seed * 100_003 + rank * count
                 environments.reset([first + place for place in range(count)])
         return self._runner

@@ -1,6 +1,6 @@
 """Playing: what a policy does in its training environments, and what is carried from one rollout to the next."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -183,14 +183,18 @@ class Runner:
             "discounted": torch.from_numpy(self.discounted.copy()),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> bool:
-        """Go on from what `state` of all processes returned; say whether that could be done."""
-        parts = state["runners"]
-        if any(part is None for part in parts) or len(parts[0]["returns"]) != self.total:
+    def restore(self, states: Sequence[Mapping[str, Any] | None]) -> bool:
+        """Go on from what `state` returned in each process; say whether that could be done.
+
+        It cannot where environments give no state, or where there were other numbers of environments or processes.
+        """
+        count = self.environments.count
+        place, processes = self.own.start // count, self.total // count
+        own = states[place] if len(states) == processes else None
+        if own is None or len(own["returns"]) != self.total:
             return False
-        environments = [one for part in parts for one in part["environments"]]
-        self.environments.restore(environments[self.own])
-        self.returns = parts[0]["returns"].numpy().copy()
-        self.lengths = parts[0]["lengths"].numpy().copy()
-        self.discounted = parts[0]["discounted"].numpy().copy()
+        self.environments.restore(own["environments"])
+        self.returns = own["returns"].numpy().copy()
+        self.lengths = own["lengths"].numpy().copy()
+        self.discounted = own["discounted"].numpy().copy()
         return True

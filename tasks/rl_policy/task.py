@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Acting = Literal["deterministic", "sampled"]
 _OTHER: Mapping[Acting, Acting] = {"deterministic": "sampled", "sampled": "deterministic"}
+_FIRST_STEPS = 32
 _ROWS = 4096  # observations that the critic reads at once
 _TERMS = ("loss", "policy", "value", "entropy", "kl", "clip_fraction")
 _UPDATE_MEASURES = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
@@ -172,7 +173,19 @@ class RLPolicy(Task):
         return "model.algorithm.max_gradient_norm", self.algorithm.max_gradient_norm
 
     def step(self, batch: Any, split: Split) -> StepResult:
-        """Return PPO's loss of `Transitions`; of `Episodes`, which are played, the mean squared error of the values."""
+        """Return PPO's loss of steps, or of evaluated episodes, which are played, the mean squared error of the values.
+
+        In training, a `Turn` gives the loss of the steps that the policy takes in it, and `Episodes` that of their
+        first steps: `training_step` alone learns more than once from what it sees.
+        """
+        if isinstance(batch, Turn):
+            generator = torch.Generator().manual_seed(0)
+            batch = self.first_look(batch.runner, batch.steps, generator)
+        elif split == "train" and isinstance(batch, Episodes):
+            generator = torch.Generator().manual_seed(batch.seeds[0])
+            batch.environments.reset(batch.seeds)
+            alone = Runner(batch.environments, 0, batch.environments.count)
+            batch = self.first_look(alone, _FIRST_STEPS, generator)
         if isinstance(batch, Transitions):
             return StepResult(self.terms(batch, self.algorithm.clip).loss, len(batch))
         assert isinstance(batch, Episodes)
@@ -232,8 +245,8 @@ class RLPolicy(Task):
     def training_step(self, batch: Turn, batch_idx: int) -> dict[str, Any]:
         """Act, estimate advantages, and learn from the steps in minibatches: one iteration."""
         self.seed_draws(batch_idx)
-        seed = cast(Any, self.data).seed
         generator = torch.Generator()
+        seed = cast(Any, self.data).seed
         generator.manual_seed(int(keys(seed, self.current_epoch, torch.tensor([batch_idx]))))
         rollout = self.roll_out(batch.runner, batch.steps, generator)
         estimates = self.estimate(rollout, batch.runner)
@@ -246,6 +259,17 @@ class RLPolicy(Task):
         measures |= dict(zip(_UPDATE_MEASURES, means[1:], strict=True))
         items = int(estimates.valid[:, batch.runner.own].sum())
         return self.outcome(StepResult(means[0], items, measures))
+
+    def first_look(self, runner: Runner, steps: int, generator: torch.Generator) -> Transitions:
+        """Act, and return the steps as a single minibatch, advantages normalised: what the first update looks at."""
+        rollout = self.roll_out(runner, steps, generator)
+        estimates = self.estimate(rollout, runner)
+        every = self.transitions(rollout, estimates, runner.own)
+        valid = torch.from_numpy(estimates.valid[:, runner.own].reshape(-1)).nonzero().squeeze(1)
+        chosen = every[valid.to(self.device)]
+        known = estimates.advantages[torch.from_numpy(estimates.valid.reshape(-1))]
+        std, mean = torch.std_mean(known) if len(known) > 1 else (torch.ones(()), torch.zeros(()))
+        return replace(chosen, advantages=(chosen.advantages - mean) / (std + 1e-8))
 
     def roll_out(self, runner: Runner, steps: int, generator: torch.Generator) -> Rollout:
         """Act in the environments, with noise that all processes draw alike: each takes its environments' part."""
@@ -289,7 +313,7 @@ class RLPolicy(Task):
         ):
             local[place, :-1] = part
         local[5] = values.numpy()
-        rewards, terminated, truncated, reset, final, learned = self._gather(local)
+        rewards, terminated, truncated, reset, final, learned = self._gather(local, runner)
         rewards, final = rewards[:-1], final[:-1]
         terminated, truncated, reset = (x[:-1].astype(bool) for x in (terminated, truncated, reset))
         ended, valid = terminated | truncated, ~reset
@@ -404,9 +428,9 @@ class RLPolicy(Task):
         ]
         return torch.cat(found).float().cpu()
 
-    def _gather(self, local: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _gather(self, local: npt.NDArray[np.float32], runner: Runner) -> npt.NDArray[np.float32]:
         """Return (..., total) of all processes' (..., E), their environments one process after another."""
-        if self._trainer is None or self.trainer.world_size == 1:
+        if local.shape[-1] == runner.total:
             return local
         every = self.trainer.strategy.all_gather(torch.from_numpy(local).to(self.device))
         return torch.cat(list(every.cpu()), -1).numpy()
