@@ -121,7 +121,7 @@ _SHORTEST = 2  # hundredths of a second: browsers show a GIF's frames that are s
 _HELD = 100  # hundredths of a second, of the last frame, before a film begins again
 _COLOURED_BY = 16  # frames
 _EXACT, _MIXED = 64, 191  # colours of 255, and one that GIF needs
-_APART = 5  # of 255: of two colours that are nearer, PIL may take either
+_APART = 11  # of 255: PIL looks colours up in cells of 4 levels, and may take either of two that are nearer
 
 
 class Film:

@@ -67,10 +67,10 @@ def returns(
     rug = -0.03 * counts.max()
     axes.plot(values, [rug] * len(values), "|", color=_BLUE, markersize=8, alpha=0.6)
     for value, name, colour, style in (
-        (random_return, "random actions", _GREY, "--"),
-        (reference_return, "reference (score 1)", _GREEN, "--"),
         (mean, "mean", "black", "-"),
         (middle, "interquartile mean", _ORANGE, "-"),
+        (random_return, "random actions", _GREY, "--"),
+        (reference_return, "reference (score 1)", _GREEN, "--"),
     ):
         if value is not None:
             label = f"{name}: {value:,.5g}"
@@ -79,7 +79,8 @@ def returns(
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
     plain(axes)
-    said = f"{len(values):,} episodes, mean {mean:,.5g}, standard deviation {spread:,.3g}"
+    number = "1 episode" if len(values) == 1 else f"{len(values):,} episodes"
+    said = f"{number}, mean {mean:,.5g}, standard deviation {spread:,.3g}"
     figure.suptitle(f"What episodes bring: {said}\n{drawable(title)}", fontsize=11)
     return figure
 
@@ -122,9 +123,10 @@ def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
         results: As `EpisodeMetrics` computes them.
         title: What the figure shows.
     """
-    figure = Figure(figsize=(11, 5.8), layout="constrained")
-    grid = figure.subplots(2, 2, sharex="col", sharey="row", squeeze=False)
-    for column, name in enumerate(("best", "worst")):
+    names = ("best", "worst") if len(results["episodes"]) > 1 else ("best",)
+    figure = Figure(figsize=(1 + 5 * len(names), 5.8), layout="constrained")
+    grid = figure.subplots(2, len(names), sharex="col", sharey="row", squeeze=False)
+    for column, name in enumerate(names):
         steps = results[name].double().cpu().numpy()
         rewards, values, came = (steps[:, STEP_COLUMNS.index(of)] for of in STEP_COLUMNS)
         upper, lower = grid[:, column]
@@ -136,12 +138,20 @@ def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
         error = np.sqrt(np.square(values - came).mean())
         lower.set_title(f"the critic is off by {error:,.3g} (root mean square)", fontsize=10)
         lower.set_xlabel("step")
+        lower.xaxis.get_major_locator().set_params(integer=True)
         for axes in (upper, lower):
             plain(axes)
     grid[0, 0].set_ylabel("reward")
     grid[1, 0].set_ylabel("in the critic's units")
-    grid[1, 1].legend(frameon=False, fontsize=9, loc="best")
-    figure.suptitle(f"The best and the worst episode\n{drawable(title)}", fontsize=11)
+    figure.legend(
+        *grid[1, 0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize=9,
+        ncols=2,
+        loc="outside lower center",
+    )
+    heading = "The best and the worst episode" if len(names) > 1 else "The episode"
+    figure.suptitle(f"{heading}\n{drawable(title)}", fontsize=11)
     return figure
 
 

@@ -385,6 +385,7 @@ def test_the_grounds_colour_is_exact_and_does_not_flicker(tmp_path: Path) -> Non
     for _ in range(40):
         frame = np.full((64, 64, 3), 255, np.uint8)
         frame[:8] = random.integers(0, 256, (8, 64, 3))
+        frame[8:16] = random.integers(244, 256, (8, 64, 3))
         film.take(partial(np.copy, frame))
     film.write(tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:
