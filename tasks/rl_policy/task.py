@@ -1,9 +1,9 @@
 """The task: a policy and a critic of residual networks, learned by proximal policy optimisation (PPO)."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from resdomains.training import Film, Optimization, StepResult, Task, schema
+from resdomains.training import BadSample, Film, Optimization, StepResult, Task, schema
 from resdomains.training.randomness import keys
 from resdomains.training.schema import Split
 from resdomains.training.task import counted
@@ -21,14 +21,17 @@ from resdomains.training.task import counted
 from . import metrics
 from .data import Episodes, Turn
 from .distributions import distribution_of
-from .episodes import Episode, Noise, play
+from .episodes import Episode, Noise, play, play_alone
 from .estimates import Estimates
-from .film import film
+from .film import film as film_of
+from .film import on_screen
 from .gae import generalized_advantages
 from .heads import Embedding, PolicyHead, Pooled, ValueHead
 from .inputs import Inputs
 from .normalization import ReturnNormalization
 from .ppo import PPO, Terms, Transitions, minibatches, normalise
+from .recordings import Recording, read_recordings, records
+from .recordings import collate as recordings_batch
 from .rollout import Acted, Rollout, Runner
 from .spec import PolicySpec
 
@@ -41,6 +44,18 @@ _FIRST_STEPS = 32
 _ROWS = 4096  # observations that the critic reads at once
 _TERMS = ("loss", "policy", "value", "entropy", "kl", "clip_fraction")
 _UPDATE_MEASURES = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+
+
+class Recorded(NamedTuple):
+    """Observations to say an action for.
+
+    Args:
+        sources: Where each stands.
+        observations: (N, ...) by name.
+    """
+
+    sources: list[str]
+    observations: dict[str, Tensor]
 
 
 class RLPolicy(Task):
@@ -72,6 +87,15 @@ class RLPolicy(Task):
         ValueError: If the networks cannot read the observations.
     """
 
+    needs_inputs: ClassVar[bool] = False
+
+    predict_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "episodes": int,
+        "first_seed": int,
+        "acting": str,
+        "render": bool,
+    }
+
     measures: ClassVar[Sequence[str]] = (
         "return",
         "length",
@@ -99,8 +123,6 @@ class RLPolicy(Task):
         acting: Acting = "deterministic",
     ) -> None:
         super().__init__(backbone=backbone, spec=spec, optimization=optimization)
-        if acting not in _OTHER:
-            raise ValueError(f"acting must be deterministic or sampled, got {acting!r}")
         if critic not in ("separate", "shared"):
             raise ValueError(f"critic must be separate or shared, got {critic!r}")
         self.automatic_optimization = False
@@ -124,6 +146,7 @@ class RLPolicy(Task):
             ReturnNormalization(self.algorithm.discount) if normalize_rewards else None
         )
         self.acting = acting
+        self._episodes, self._first_seed, self._render = 10, 0, False
         self.build_all_metrics()
 
     @classmethod
@@ -475,16 +498,92 @@ class RLPolicy(Task):
     def films(self, split: Split, results: Mapping[str, Tensor]) -> Mapping[str, Film]:
         """Return a film of the episode of the median return."""
         seed = metrics.typical_seed(results)
-        return {"episode": film(self.act, self.policy_spec, seed, noise=self._noise(self.acting))}
+        return {"episode": self.film({"seed": seed})}
 
-    def predict(self, batch):
-        return []
+    @property
+    def episodes(self) -> int:
+        """How many episodes `predict` plays without inputs."""
+        return self._episodes
 
-    def read(self, inputs):
-        return []
+    @episodes.setter
+    def episodes(self, value: int) -> None:
+        if value < 1:
+            raise ValueError(f"must be at least 1, got {value}")
+        self._episodes = value
 
-    def collate(self, items):
-        return items
+    @property
+    def first_seed(self) -> int:
+        """The seed of the first episode that `predict` plays; the others count on from it."""
+        return self._first_seed
+
+    @first_seed.setter
+    def first_seed(self, value: int) -> None:
+        if not 0 <= value < 2**31:
+            raise ValueError(f"must lie in [0, 2^31), got {value}")
+        self._first_seed = value
+
+    @property
+    def acting(self) -> Acting:
+        """How the policy acts: `deterministic`, its likeliest action, or `sampled`."""
+        return self._acting
+
+    @acting.setter
+    def acting(self, value: Acting) -> None:
+        if value not in _OTHER:
+            raise ValueError(f"acting must be deterministic or sampled, got {value!r}")
+        self._acting = value
+
+    @property
+    def render(self) -> bool:
+        """Whether `predict` shows its episodes in a window, one after the other."""
+        return self._render
+
+    @render.setter
+    def render(self, value: bool) -> None:
+        if value:
+            on_screen(self.policy_spec)
+        self._render = value
+
+    def read(self, inputs: Sequence[str]) -> Iterable[Recording | BadSample | int]:
+        """Yield the observations of `.npy` files and folders of them; without inputs the seeds of episodes to play."""
+        if inputs:
+            return read_recordings(inputs, self.policy_spec.observations)
+        return range(self._first_seed, self._first_seed + self._episodes)
+
+    def collate(self, items: Sequence[Recording | int]) -> list[int] | Recorded:
+        """Return the seeds, or the observations of recordings as one batch."""
+        recordings = [item for item in items if isinstance(item, Recording)]
+        if not recordings:
+            return [item for item in items if isinstance(item, int)]
+        batch = recordings_batch(recordings, self.policy_spec.observations)
+        return Recorded([recording.source for recording in recordings], batch)
+
+    def predict(self, batch: list[int] | Recorded) -> list[dict[str, Any]]:
+        """Return what the policy does for recorded observations, or what came of the episodes that it plays.
+
+        A played episode's record has its `seed`, `return`, `length` and `end`; an observation's its `source`, `action`,
+        `value`, and what its distribution is.
+        """
+        if isinstance(batch, Recorded):
+            parameters, values = self(
+                {name: part.to(self.device) for name, part in batch.observations.items()}
+            )
+            parameters, values = parameters.float().cpu(), values.float().cpu()
+            taken = self.distribution.for_environment(self.distribution.mode(parameters))
+            return records(batch.sources, taken, values, parameters, self.policy_spec.action)
+        spec = on_screen(self.policy_spec) if self._render else self.policy_spec
+        noise = self._noise(self._acting)
+        played = play_alone(self.act, spec, batch, noise=noise, together=not self._render)
+        return [episode.record() for episode in played]
+
+    def film(self, record: Mapping[str, Any]) -> Film:
+        """Return a film of a played episode, which is played again.
+
+        Raises:
+            NoFilm: If the environment draws nothing.
+        """
+        noise = self._noise(self._acting)
+        return film_of(self.act, self.policy_spec, int(record["seed"]), noise=noise)
 
 
 def _rows(observations: Mapping[str, Tensor], first: int) -> dict[str, Tensor]:

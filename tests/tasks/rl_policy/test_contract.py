@@ -64,14 +64,18 @@ CASE = TaskCase(
                 "epoch_steps": 1024,
                 "val_episodes": 7,
                 "test_episodes": 3,
+                "random_return": 20.0,
+                "reference_return": 500.0,
             },
         },
     },
     shipped={"data.num_environments": "2"},
     inputs=recordings,
     bad_files=[
-        BadFile(name="cut.npy", content=b"\x93NUMPY\x01\x00v\x00", message="NumPy|header|read"),
-        BadFile(name="text.npy", content=b"not an array", message="NumPy|array"),
+        BadFile(
+            name="cut.npy", content=b"\x93NUMPY\x01\x00v\x00", message="no .npy file of numbers"
+        ),
+        BadFile(name="text.npy", content=b"not an array", message="no .npy file of numbers"),
     ],
     bad_arguments=[
         BadArgument(key="data.environment", value="CartPoel-v1", message="CartPole"),
