@@ -26,20 +26,16 @@ class EpisodeMetrics(Gathered):
 
     Args:
         discount: The critic's, per step.
-        other: The way of acting that the test plays too: `sampled` or `deterministic`.
     """
 
     episodes: list[Tensor]
     steps: list[Tensor]
-    others: list[Tensor]
 
-    def __init__(self, discount: float, other: str) -> None:
+    def __init__(self, discount: float) -> None:
         super().__init__()
         self.discount = discount
-        self.other = other
         self.keep("episodes", torch.empty(0, len(COLUMNS), dtype=torch.float64))
         self.keep("steps", torch.empty(0, len(STEP_COLUMNS), dtype=torch.float32))
-        self.keep("others", torch.empty(0, 2, dtype=torch.float64))
 
     def update(self, index: Sequence[int], episodes: Sequence[Episode], scale: float = 1.0) -> None:
         """Take the episodes of a batch.
@@ -64,19 +60,12 @@ class EpisodeMetrics(Gathered):
             steps = np.stack([episode.rewards, values, ahead], 1)
             self.steps.append(torch.from_numpy(steps).to(self.device, torch.float32))
 
-    def update_other(self, index: Sequence[int], episodes: Sequence[Episode]) -> None:
-        """Take the episodes of a batch as they were played the other way, and their numbers in the split."""
-        for number, episode in zip(index, episodes, strict=True):
-            row = torch.tensor([[number, episode.total]], dtype=torch.float64, device=self.device)
-            self.others.append(row)
-
     def compute(self) -> dict[str, Tensor]:
         """Return numbers, and more.
 
         Returns:
             `return`, the mean over the episodes, `return_iqm`, the mean of their middle half, `return_std`, their
-            standard deviation (of these episodes: divided by N), and `length`, the mean of steps; `return_<other>` is
-            the mean of the episodes that were played the other way. All are NaN without episodes.
+            standard deviation (of these episodes: divided by N), and `length`, the mean of steps; NaN without episodes.
             `episodes` is (N, 6), of `COLUMNS`, by number; `best` and `worst` are (T, 3), of `STEP_COLUMNS`, of the
             episodes of the highest and the lowest return, of equal ones the first.
         """
@@ -86,15 +75,11 @@ class EpisodeMetrics(Gathered):
         _, first = np.unique(given[:, 0].numpy(), return_index=True)
         rows = given[torch.from_numpy(first)]
         returns = rows[:, COLUMNS.index("return")]
-        others = self.kept("others").cpu()
-        _, of_others = np.unique(others[:, 0].numpy(), return_index=True)
-        other = {f"return_{self.other}": others[torch.from_numpy(of_others), 1].mean().float()}
         if not len(rows):
             undefined = torch.tensor(torch.nan)
             names = ("return", "return_iqm", "return_std", "length")
             return {
                 **dict.fromkeys(names, undefined),
-                **other,
                 "episodes": rows,
                 "best": steps,
                 "worst": steps,
@@ -109,11 +94,37 @@ class EpisodeMetrics(Gathered):
             "return_iqm": torch.tensor(interquartile_mean(returns.numpy())),
             "return_std": returns.std(correction=0).float(),
             "length": rows[:, COLUMNS.index("length")].mean().float(),
-            **other,
             "episodes": rows,
             "best": steps_of(returns.argmax()),
             "worst": steps_of(returns.argmin()),
         }
+
+
+class OtherReturns(Gathered):
+    """The mean return of episodes that were played a second time, the other way of acting.
+
+    Args:
+        name: Of the result, such as `return_sampled`; NaN where none was played.
+    """
+
+    returns: list[Tensor]
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.keep("returns", torch.empty(0, 2, dtype=torch.float64))
+
+    def update(self, index: Sequence[int], episodes: Sequence[Episode]) -> None:
+        """Take the episodes of a batch and their numbers in the split."""
+        rows = [(number, episode.total) for number, episode in zip(index, episodes, strict=True)]
+        found = torch.tensor(rows, dtype=torch.float64, device=self.device)
+        self.returns.append(found.reshape(-1, 2))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the mean, by its name."""
+        rows = self.kept("returns").cpu().numpy()
+        _, first = np.unique(rows[:, 0], return_index=True)
+        return {self.name: torch.from_numpy(rows[first, 1]).mean().float()}
 
 
 def build_metrics(discount: float, other: str) -> dict[str, Metric]:
@@ -123,7 +134,7 @@ def build_metrics(discount: float, other: str) -> dict[str, Metric]:
         discount: The critic's, per step.
         other: The way of acting that the test plays too: `sampled` or `deterministic`.
     """
-    return {"episodes": EpisodeMetrics(discount, other)}
+    return {"episodes": EpisodeMetrics(discount), "other": OtherReturns(f"return_{other}")}
 
 
 def tables(results: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from tests.tasks.rl_policy.played import some
 def figures(
     episodes: list[Episode], random: float | None = None, reference: float | None = None
 ) -> dict[str, Figure]:
-    metric = EpisodeMetrics(0.5, "sampled")
+    metric = EpisodeMetrics(0.5)
     metric.update(range(len(episodes)), episodes)
     found = drawn(metric.compute(), "Cart $x$", random, reference)
     for figure in found.values():
