@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from resdomains.classification.figures import drawable, plain
@@ -63,8 +64,9 @@ def returns(
     low, high = min([*values, *known]), max([*values, *known])
     margin = 0.04 * (high - low) or 1.0
     ends = (low - margin, high + margin)
-    counts, _, _ = axes.hist(values, bins=_BINS, range=ends, color=_BLUE, alpha=0.55)
-    rug = -0.03 * counts.max()
+    counts, edges = np.histogram(values, _BINS, ends)
+    axes.stairs(counts, edges, fill=True, color=_BLUE, alpha=0.55)
+    rug = -0.03 * int(counts.max())
     axes.plot(values, [rug] * len(values), "|", color=_BLUE, markersize=8, alpha=0.6)
     for value, name, colour, style in (
         (mean, "mean", "black", "-"),
@@ -76,7 +78,7 @@ def returns(
             label = f"{name}: {value:,.5g}"
             axes.axvline(value, color=colour, linestyle=style, linewidth=1.8, label=label)
     axes.set(xlim=ends, xlabel="return of an episode", ylabel="episodes", ylim=(2 * rug, None))
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
     plain(axes)
     number = "1 episode" if len(values) == 1 else f"{len(values):,} episodes"
@@ -109,7 +111,7 @@ def return_over_length(episodes: Tensor, title: str) -> Figure:
             )
     axes.margins(0.06)
     axes.set(xlabel="steps of the episode", ylabel="return")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
     plain(axes)
     figure.suptitle(f"How long episodes last and how they end\n{drawable(title)}", fontsize=11)
@@ -138,7 +140,7 @@ def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
         error = np.sqrt(np.square(values - came).mean())
         lower.set_title(f"the critic is off by {error:,.3g} (root mean square)", fontsize=10)
         lower.set_xlabel("step")
-        lower.xaxis.get_major_locator().set_params(integer=True)
+        lower.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         for axes in (upper, lower):
             plain(axes)
     grid[0, 0].set_ylabel("reward")

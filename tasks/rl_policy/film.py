@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 from gymnasium.envs.registration import load_env_creator
 
@@ -70,7 +71,7 @@ def on_screen(spec: PolicySpec) -> PolicySpec:
     return replace(spec, options={**spec.options, "render_mode": "human"})
 
 
-def _metadata(spec: PolicySpec) -> dict[str, object]:
+def _metadata(spec: PolicySpec) -> dict[str, Any]:
     """What the environment's class states of itself; nothing where it is made by a function."""
     entry = find(spec.environment).entry_point
     made = load_env_creator(entry) if isinstance(entry, str) else entry

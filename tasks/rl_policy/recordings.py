@@ -146,7 +146,7 @@ def records(
         mean, log_std = parameters.chunk(2, 1)
         about = {"mean": mean.tolist(), "std": log_std.exp().tolist()}
     else:
-        choices = [part.softmax(1).tolist() for part in parameters.split(action["sizes"], 1)]
+        choices = [part.softmax(1).tolist() for part in torch.split(parameters, action["sizes"], 1)]
         several = action["kind"] == "multi_discrete"
         rows = [list(row) for row in zip(*choices, strict=True)] if several else choices[0]
         about = {"probabilities": rows}

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from resdomains_tasks.rl_policy.episodes import Episode
 from resdomains_tasks.rl_policy.figures import drawn
@@ -25,14 +26,16 @@ def figures(
 
 def test_returns_stand_beside_random_and_reference() -> None:
     axes = figures(some(), random=-3.0, reference=20.0)["returns"].axes[0]
-    marked = {line.get_label(): line.get_xdata()[0] for line in axes.lines[1:]}
+    marked = {line.get_label(): np.asarray(line.get_xdata())[0] for line in axes.lines[1:]}
     assert marked == {
         "mean: 3.2": pytest.approx(3.2),
         "interquartile mean: 2.6667": pytest.approx(8 / 3),
         "random actions: -3": -3.0,
         "reference (score 1): 20": 20.0,
     }
-    assert sum(bar.get_height() for bar in axes.patches) == 5
+    (bars,) = axes.patches
+    assert isinstance(bars, StepPatch)
+    assert np.sum(bars.get_data()[0]) == 5
     low, high = axes.get_xlim()
     assert low < -3 < 20 < high
     unknown = figures(some())["returns"].axes[0]
@@ -41,7 +44,7 @@ def test_returns_stand_beside_random_and_reference() -> None:
 
 def test_each_episode_is_a_point_by_how_it_ended() -> None:
     axes = figures(some())["lengths"].axes[0]
-    points = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    points = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
     assert points == {
         "ended by the environment's rules: 3": [[1, 4], [3, 10], [1, 0]],
         "ended by its time limit: 1": [[2, -2]],
@@ -52,8 +55,8 @@ def test_each_episode_is_a_point_by_how_it_ended() -> None:
 def test_the_critic_stands_beside_what_came() -> None:
     upper, _, lower, other = figures(some())["best_and_worst"].axes
     assert upper.get_title() == "best episode: return 10 in 3 steps"
-    assert upper.lines[0].get_ydata().tolist() == [5, 2.5, 2.5]
-    came, expected = (line.get_ydata().tolist() for line in lower.lines)
+    assert np.asarray(upper.lines[0].get_ydata()).tolist() == [5, 2.5, 2.5]
+    came, expected = (np.asarray(line.get_ydata()).tolist() for line in lower.lines)
     assert (came, expected) == ([6.875, 3.75, 2.5], [1, 1, 1])
     error = np.sqrt((2**2 + 1**2) / 2)
     assert other.get_title() == f"the critic is off by {error:.3g} (root mean square)"

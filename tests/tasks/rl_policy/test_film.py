@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 from PIL import Image
 
 from resdomains.training import NoFilm
@@ -52,16 +53,15 @@ def test_an_environment_of_few_pixels_is_shown_large(tmp_path: Any) -> None:
 def test_what_cannot_be_filmed_says_why(cart: PolicySpec, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoFilm, match="CartPole-v9 cannot be filmed: gymnasium knows no environme"):
         film(still, replace(cart, environment="CartPole-v9"), 0)
-    env = gymnasium.envs.classic_control.CartPoleEnv
 
     def fail(self: Any) -> None:
         raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(env, "render", fail)
+        patch.setattr(CartPoleEnv, "render", fail)
         with pytest.raises(NoFilm, match=r"CartPole-v1 cannot be filmed: .*pygame is not install"):
             film(still, cart, 0)
-    monkeypatch.setattr(env, "metadata", {"render_modes": ["human"]})
+    monkeypatch.setattr(CartPoleEnv, "metadata", {"render_modes": ["human"]})
     with pytest.raises(NoFilm, match="cannot be filmed: CartPole-v1 draws no pictures"):
         film(still, cart, 0)
 
@@ -72,7 +72,7 @@ def test_a_film_runs_as_fast_as_the_environment_states(
     assert rate(cart) == 50.0
     wrapped = replace(cart, wrappers=[{"name": "AtariPreprocessing", "options": {"frame_skip": 5}}])
     assert rate(wrapped) == 12.0
-    monkeypatch.setattr(gymnasium.envs.classic_control.CartPoleEnv, "metadata", {})
+    monkeypatch.setattr(CartPoleEnv, "metadata", {})
     assert rate(cart) == 30.0
 
 
@@ -86,7 +86,7 @@ def test_a_window_needs_a_display(cart: PolicySpec, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     shown = on_screen(cart)
     assert shown.options["render_mode"] == "human"
-    monkeypatch.setattr(gymnasium.envs.classic_control.CartPoleEnv, "metadata", {})
+    monkeypatch.setattr(CartPoleEnv, "metadata", {})
     with pytest.raises(ValueError, match="CartPole-v1 opens no window; --pictures FOLDER writes"):
         on_screen(cart)
 
@@ -95,8 +95,7 @@ def test_what_is_shown_is_what_is_played(cart: PolicySpec, monkeypatch: pytest.M
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     drawn: list[int] = []
-    env = gymnasium.envs.classic_control.CartPoleEnv
-    monkeypatch.setattr(env, "render", lambda self: drawn.append(1))
+    monkeypatch.setattr(CartPoleEnv, "render", lambda self: drawn.append(1))
     found = play_alone(still, on_screen(cart), [4, 5], together=False)
     assert [e.record() for e in found] == [e.record() for e in play_alone(still, cart, [4, 5])]
     assert len(drawn) == sum(e.length for e in found) + 2

@@ -110,7 +110,8 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_row_that_cannot_be_used_leaves_the_others(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
-    np.save(path, [[1, 2, 3, 4], [1, np.nan, 3, 4], [np.inf, 0, 0, 0], [0, 0, 0, 1e300]])
+    rows = [[1, 2, 3, 4], [1, np.nan, 3, 4], [np.inf, 0, 0, 0], [0, 0, 0, 1e300]]
+    np.save(path, np.array(rows))
     kept, *bad = read(path)
     assert isinstance(kept, Recording)
     assert [str(item) for item in bad] == [
