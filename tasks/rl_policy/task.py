@@ -297,7 +297,7 @@ class RLPolicy(Task):
     def roll_out(self, runner: Runner, steps: int, generator: torch.Generator) -> Rollout:
         """Act in the environments, with noise that all processes draw alike: each takes its environments' part."""
         noise = self.distribution.noise(steps * runner.total, generator)
-        noise = noise.unflatten(0, (steps, runner.total))[:, runner.own].to(self.device)
+        noise = noise.view(steps, runner.total, *noise.shape[1:])[:, runner.own].to(self.device)
         on_cpu = self.device.type == "cpu"
 
         def act(step: int, observations: dict[str, Tensor], masks: Tensor | None) -> Acted:
@@ -325,7 +325,7 @@ class RLPolicy(Task):
         values = rollout.values
         if values is None or len(values) == steps:
             missing = observed if values is None else _rows(observed, -count)
-            found = self._values_of(missing).unflatten(0, (-1, count))
+            found = self._values_of(missing).view(-1, count)
             values = found if values is None else torch.cat((values.float(), found))
         final = np.zeros((steps, count), np.float32)
         if rollout.final:

@@ -498,3 +498,69 @@ def test_results_of_one_name_are_refused(metrics: dict[str, Metric], message: st
         )
     with pytest.raises(ValueError, match=message):
         computed(metrics)
+
+
+class ByHand(Side):
+    """Makes three optimizer steps of each batch, and measures the share on the right, where a batch has any."""
+
+    measures: ClassVar[tuple[str, ...]] = ("right", "steps")
+
+    automatic_optimization = False
+
+    @property
+    def monitor(self) -> str:
+        return "val/top1"
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        optimizer: Any = self.optimizers()
+        for _ in range(3):
+            optimizer.zero_grad()
+            result = self.step(batch, "train")
+            self.manual_backward(result.loss)
+            optimizer.step()
+        right = batch[1].double().mean()
+        measures = {
+            "right": right if right > 0.5 else torch.tensor(torch.nan),
+            "steps": torch.tensor(3.0),
+        }
+        return self.outcome(StepResult(result.loss, result.items, measures))
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_measures_are_means_over_the_samples_that_have_them(tmp_path: Path) -> None:
+    import wandb
+
+    data = Clouds()
+    task, run = fit(
+        tmp_path, data, epochs=1, task=ByHand, mode="offline", log_every_n_steps=15, devices=1
+    )
+    wandb.finish()
+    shares = [
+        float(data.targets[batch].double().mean()) for batch in data.batch_sampler("train", 0, 1)
+    ]
+    known = [share for share in shares if share > 0.5]
+    assert 0 < len(known) < len(shares) == 5
+    (row,) = (row for row in rows(run) if "train/loss" in row)
+    assert row["train/right"] == pytest.approx(sum(known) / len(known))
+    assert row["train/steps"] == 3.0
+    assert row["step"] == 15
+    assert task.samples_seen == 40
+    assert defined(run)["train/right"] == schema.SAMPLES
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.parametrize(
+    ("every", "expected"), [(3, [3, 6, 9, 12, 15]), (7, [9, 15]), (2, [3, 6, 9, 12, 15])]
+)
+def test_a_row_is_logged_whenever_an_interval_of_steps_is_full(
+    tmp_path: Path, every: int, expected: list[int]
+) -> None:
+    _, run = fit(tmp_path, Clouds(), epochs=1, task=ByHand, log_every_n_steps=every)
+    assert [int(row["step"]) for row in rows(run) if "train/loss" in row] == expected
+
+
+def test_the_best_checkpoint_is_judged_by_what_the_task_monitors(tmp_path: Path) -> None:
+    task, _ = fit(tmp_path, Clouds(), epochs=1, task=ByHand)
+    (best,) = (c for c in task.trainer.checkpoint_callbacks if c.filename == "best")  # type: ignore[attr-defined]
+    assert best.monitor == "val/top1"
+    assert float(best.best_model_score) == float(task.results["val"]["top1"])
