@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 
 class Counting(gymnasium.Env[np.ndarray, np.int64]):
-    """Observes (episode, step) in one array that it writes again and again; the reward is the step's number.
+    """Observes (episode, step) in one array that it writes again and again, unless it `copies`; the reward is the step.
 
     The episodes of environment `e` last `lengths[episode % len]` steps; they terminate unless `truncates`.
     """
@@ -16,8 +16,8 @@ class Counting(gymnasium.Env[np.ndarray, np.int64]):
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = spaces.Discrete(3, start=5)
 
-    def __init__(self, lengths: list[int], truncates: bool = False) -> None:
-        self.lengths, self.truncates = lengths, truncates
+    def __init__(self, lengths: list[int], truncates: bool = False, copies: bool = False) -> None:
+        self.lengths, self.truncates, self.copies = lengths, truncates, copies
         self.seen = np.array([-1, 0], np.float32)
         self.actions: list[int] = []
 
@@ -27,7 +27,7 @@ class Counting(gymnasium.Env[np.ndarray, np.int64]):
         super().reset(seed=seed)
         self.seen += [1, 0]
         self.seen[1] = 0
-        return self.seen, {}
+        return self.seen.copy() if self.copies else self.seen, {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if not self.action_space.contains(action):
@@ -36,7 +36,7 @@ class Counting(gymnasium.Env[np.ndarray, np.int64]):
         episode, step = self.seen
         ended = bool(step == self.lengths[int(episode) % len(self.lengths)])
         return (
-            self.seen,
+            self.seen.copy() if self.copies else self.seen,
             float(step),
             ended and not self.truncates,
             ended and self.truncates,
@@ -69,7 +69,7 @@ class Broken(Counting):
                 reward = float("inf")
             if self.wrong == "shape":
                 observation = observation[:1]
-            if self.wrong == "none":
+            if self.wrong == "nothing":
                 return None, reward, *rest  # type: ignore[return-value]
         return observation, reward, *rest
 
