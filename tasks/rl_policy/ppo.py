@@ -256,21 +256,14 @@ class _Loss(torch.autograd.Function):
         by_values: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(by_parameters, by_values)
-        ctx.dtypes = parameters.dtype, values.dtype
         return loss.view_as(loss)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         by_parameters, by_values = ctx.saved_tensors
-        of_parameters, of_values = ctx.dtypes
-        return (
-            (by_parameters * scale).to(of_parameters),
-            (by_values * scale).to(of_values),
-            None,
-            None,
-            None,
-        )
+        # Autograd makes them of the outputs' precision.
+        return by_parameters * scale, by_values * scale, None, None, None
 
 
 def normalise(advantages: Tensor) -> Tensor:
