@@ -11,7 +11,7 @@ from torch import Tensor
 from resdomains.classification.figures import drawable, plain
 
 from .episodes import ENDS
-from .metrics import COLUMNS, STEP_COLUMNS
+from .metrics import COLUMNS, STEP_COLUMNS, counted
 
 _BLUE, _ORANGE, _GREEN, _GREY = "tab:blue", "tab:orange", "tab:green", "0.45"
 _END_COLOURS = {"terminated": _BLUE, "truncated": _ORANGE, "cut": _GREEN}
@@ -133,7 +133,7 @@ def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
         rewards, values, came = (steps[:, STEP_COLUMNS.index(of)] for of in STEP_COLUMNS)
         upper, lower = grid[:, column]
         _line(upper, rewards, _BLUE, "reward")
-        total = f"{rewards.sum():,.5g} in {len(steps):,} steps"
+        total = f"{rewards.sum():,.5g} in {counted(len(steps))}"
         upper.set_title(f"{name} episode: return {total}", fontsize=10)
         _line(lower, came, _GREY, "discounted return that came")
         _line(lower, values, _ORANGE, "value that the critic expected")

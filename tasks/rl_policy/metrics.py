@@ -158,9 +158,14 @@ def examples(results: Mapping[str, Tensor]) -> list[str]:
     places = sorted({0, (len(rows) - 1) // 2, len(rows) - 1}) if rows else []
     return [
         f"seed {rows[place]['seed']}: return {rows[place]['return']:,.6g} "
-        f"in {rows[place]['length']:,} steps, {rows[place]['end']}"
+        f"in {counted(rows[place]['length'])}, {rows[place]['end']}"
         for place in places
     ]
+
+
+def counted(steps: int) -> str:
+    """Return a number of steps in words."""
+    return "1 step" if steps == 1 else f"{steps:,} steps"
 
 
 def _by_return(results: Mapping[str, Tensor]) -> list[list[float]]:

@@ -43,6 +43,7 @@ class Counting(VectorEnvironments):
             breaks_at,
         )
         self.steps_taken = 0
+        self.rewards = np.zeros(count, np.float32)
 
     def reset(self, seeds: list[int]) -> Frame:
         assert len(seeds) == self.count
@@ -69,8 +70,11 @@ class Counting(VectorEnvironments):
         self, rewards: Array, ended: Array, reset: Array, final: dict[str, Array] | None = None
     ) -> Frame:
         even = self.seeds % 2 == 0
-        rewards = rewards.astype(np.float32)
-        return Frame(self._observations(), rewards, ended & even, ended & ~even, reset, final, None)
+        # As vector environments do, the same array each step.
+        self.rewards[:] = rewards
+        return Frame(
+            self._observations(), self.rewards, ended & even, ended & ~even, reset, final, None
+        )
 
     def render(self) -> list[Array]:
         return [np.full((160, 160, 3), 10 * int(n), np.uint8) for n in self.step_of]

@@ -113,11 +113,11 @@ def test_a_typical_episode_is_that_of_the_median() -> None:
 def test_examples_are_the_worst_the_typical_and_the_best() -> None:
     assert examples(results()) == [
         "seed 11: return -2 in 2 steps, truncated",
-        "seed 10: return 4 in 1 steps, terminated",
+        "seed 10: return 4 in 1 step, terminated",
         "seed 12: return 10 in 3 steps, terminated",
     ]
     metric = EpisodeMetrics(0.5)
     metric.update([], [])
     assert examples(metric.compute()) == []
     metric.update([0], some()[:1])
-    assert examples(metric.compute()) == ["seed 10: return 4 in 1 steps, terminated"]
+    assert examples(metric.compute()) == ["seed 10: return 4 in 1 step, terminated"]
