@@ -42,7 +42,6 @@ Acting = Literal["deterministic", "sampled"]
 _OTHER: Mapping[Acting, Acting] = {"deterministic": "sampled", "sampled": "deterministic"}
 _FIRST_STEPS = 32
 _ROWS = 4096  # observations that the critic reads at once
-_TERMS = ("loss", "policy", "value", "entropy", "kl", "clip_fraction")
 _UPDATE_MEASURES = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
 
 
@@ -274,14 +273,16 @@ class RLPolicy(Task):
         rollout = self.roll_out(batch.runner, batch.steps, generator)
         estimates = self.estimate(rollout, batch.runner)
         transitions = self.transitions(rollout, estimates, batch.runner.own)
-        losses = self._learn(transitions, estimates, batch.runner, generator)
+        means = self._learn(transitions, estimates, batch.runner, generator).mean(0)
         self._remember(rollout)
         cast(LRScheduler, self.lr_schedulers()).step()
-        means = losses.mean(0)
+        policy, value, entropy, *_ = means
+        algorithm = self.algorithm
+        loss = policy + algorithm.value_weight * value - algorithm.entropy * entropy
         measures = {name: torch.tensor(value) for name, value in estimates.measures.items()}
-        measures |= dict(zip(_UPDATE_MEASURES, means[1:], strict=True))
+        measures |= dict(zip(_UPDATE_MEASURES, means, strict=True))
         items = int(estimates.valid[:, batch.runner.own].sum())
-        return self.outcome(StepResult(means[0], items, measures))
+        return self.outcome(StepResult(loss, items, measures))
 
     def first_look(self, runner: Runner, steps: int, generator: torch.Generator) -> Transitions:
         """Act, and return the steps as a single minibatch, advantages normalised: what the first update looks at."""
@@ -385,7 +386,7 @@ class RLPolicy(Task):
         runner: Runner,
         generator: torch.Generator,
     ) -> Tensor:
-        """Make the iteration's updates; return (updates, 6): the loss, then its parts, means over all processes."""
+        """Make the iteration's updates; return (updates, 5), the loss's parts, means over all processes."""
         algorithm = self.algorithm
         clip = algorithm.clip_at(self.steps_done / self.total_iterations)
         optimizer = cast(LightningOptimizer, self.optimizers())
@@ -394,7 +395,8 @@ class RLPolicy(Task):
         if algorithm.normalize_advantages == "rollout":
             known = torch.from_numpy(valid)
             advantages = advantages.masked_scatter(known, normalise(advantages[known]))
-        terms: list[Tensor] = []
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        parts: list[Tensor] = []
         for _ in range(algorithm.epochs):
             for index in minibatches(valid, algorithm.minibatch_size, generator):
                 chosen = advantages[index]
@@ -402,16 +404,16 @@ class RLPolicy(Task):
                     chosen = normalise(chosen)
                 part = self._own_part(transitions, index, chosen, runner)
                 found = self._counted_terms(part, clip)
-                kl = self._mean(found.kl) if algorithm.target_kl is not None else found.kl
-                terms.append(torch.stack([getattr(found, name) for name in _TERMS]).detach())
-                if algorithm.stops(float(kl)):
-                    return self._mean(torch.stack(terms))
+                parts.append(found.parts)
+                # Where nothing can stop the updates, none waits to read a number from the device.
+                if algorithm.target_kl is not None and algorithm.stops(float(self._mean(found.kl))):
+                    return self._mean(torch.stack(parts))
                 optimizer.zero_grad()
                 self.manual_backward(found.loss)
                 if algorithm.max_gradient_norm is not None:
-                    nn.utils.clip_grad_norm_(self.parameters(), algorithm.max_gradient_norm)
+                    nn.utils.clip_grad_norm_(learning, algorithm.max_gradient_norm)
                 optimizer.step()
-        return self._mean(torch.stack(terms))
+        return self._mean(torch.stack(parts))
 
     def _own_part(
         self, transitions: Transitions, index: Tensor, advantages: Tensor, runner: Runner
