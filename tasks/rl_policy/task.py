@@ -305,9 +305,10 @@ class RLPolicy(Task):
             if not on_cpu:
                 observations = {name: x.to(self.device) for name, x in observations.items()}
                 masks = None if masks is None else masks.to(self.device)
-            parameters, values = self.policy(observations)
-            parameters = parameters.float()
-            actions = self.distribution.sample(parameters, noise[step], masks)
+            with torch.inference_mode():
+                parameters, values = self.policy(observations)
+                parameters = parameters.float()
+                actions = self.distribution.sample(parameters, noise[step], masks)
             if not on_cpu:
                 parameters, actions = parameters.cpu(), actions.cpu()
                 values = None if values is None else values.cpu()
