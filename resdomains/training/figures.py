@@ -132,16 +132,17 @@ class Film:
 
     Args:
         rate: How often a second `take` is told of a frame, in Hz.
+        expected: About how many frames will come, if that is known: then hardly any are drawn in vain.
 
     Raises:
         ValueError: If the rate is not above 0.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, expected: int = 0) -> None:
         if not 0 < rate < math.inf:
             raise ValueError(f"rate must be above 0 Hz, got {rate}")
         self.rate = rate
-        self._every = math.ceil(rate * _SHORTEST / 100)
+        self._every = max(math.ceil(rate * _SHORTEST / 100), -(-expected // _MOST_FRAMES))
         self._told = 0
         self._kept: dict[int, Image] = {}
         self._shape: tuple[int, ...] | None = None

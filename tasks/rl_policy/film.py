@@ -18,20 +18,23 @@ _RATE = 30.0  # gymnasium's own where an environment states none
 _ATARI_RATE = 60.0
 
 
-def film(act: Act, spec: PolicySpec, seed: int, *, noise: Noise | None = None) -> Film:
+def film(
+    act: Act, spec: PolicySpec, seed: int, *, steps: int = 0, noise: Noise | None = None
+) -> Film:
     """Play an episode, and return a film of it.
 
     Args:
         act: The policy.
         spec: The environment.
         seed: What the environment is reset with.
+        steps: About how long the episode is, if that is known; pictures cost more than steps.
         noise: Draws what picks actions at random; with None the policy takes the likeliest ones.
 
     Raises:
         NoFilm: If the environment cannot be made, drawn or played.
     """
     try:
-        found = Film(rate(spec))
+        found = Film(rate(spec), steps and steps + 1)
         with closing(evaluation_environments(spec, 1, render=True)) as environments:
             play(act, environments, [seed], limit=spec.episode_limit, noise=noise, film=found)
     except Exception as error:  # drawing raises what its libraries raise, down to OpenGL's

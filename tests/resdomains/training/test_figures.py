@@ -357,6 +357,23 @@ def test_a_film_keeps_few_frames_evenly_and_the_last(
     assert [number for number, _ in shown(tmp_path / "new" / "a.gif")] == kept
 
 
+@pytest.mark.parametrize(
+    ("expected", "kept", "drawn"), [(501, 126, 126), (300, 126, 201), (0, 126, 276)]
+)
+def test_of_an_expected_number_few_frames_are_drawn_in_vain(
+    expected: int, kept: int, drawn: int
+) -> None:
+    film, seen = Film(50.0, expected), []
+
+    def draw(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        seen.append(number)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    for number in range(501):
+        film.take(partial(draw, number), last=number == 500)
+    assert (len(film.times), len(seen)) == (kept, drawn)
+
+
 @pytest.mark.parametrize("rate", [5.0, 30.0, 50.0, 60.0])
 def test_a_film_runs_as_fast_as_what_was_filmed(tmp_path: Path, rate: float) -> None:
     film, _ = numbered(31, rate)
