@@ -21,7 +21,7 @@ _IMPOSSIBLE = -1e30
 
 
 class Evaluated(NamedTuple):
-    """What a distribution says of actions, with a gradient that is written out: autograd's takes three times as long.
+    """What a distribution says of actions, with a gradient that is written out: autograd takes twice as long.
 
     Args:
         log_probs: (N,) as of `ActionDistribution.log_prob`, detached.

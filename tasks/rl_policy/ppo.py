@@ -54,7 +54,7 @@ class Transitions:
         """
 
         def take(tensor: Tensor) -> Tensor:
-            # A third of the time that tensor[index] takes.
+            # Half the time that tensor[index] takes.
             return tensor[index] if isinstance(index, slice) else tensor.index_select(0, index)
 
         log_probs = take(self.log_probs)
