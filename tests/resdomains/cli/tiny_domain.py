@@ -65,15 +65,6 @@ class NotANumber(Fault):
         return loss * float("nan") if step >= self.at else loss
 
 
-class RankFails(Fault):
-    """The second process raises."""
-
-    def strike(self, step: int, loss: Tensor) -> Tensor:
-        if step >= self.at and os.environ.get("LOCAL_RANK") == "1":
-            raise RuntimeError("the second process met its fault")
-        return loss
-
-
 class FirstRankFails(Fault):
     """The first process raises."""
 
