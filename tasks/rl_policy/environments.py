@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from .references import REFERENCES
@@ -274,16 +274,18 @@ class VectorEnvironments:
             for name, rows in self._encoder.encode_list([*final[ended]]).items():
                 parts[name] = np.zeros((self.count, *rows.shape[1:]), rows.dtype)
                 parts[name][ended] = rows
-        self._check_finite(parts, self._never, None)
+        self._check_finite(parts, np.zeros(self.count, np.float32), None)
         return parts
 
     def _check_finite(
         self, observations: dict[str, np.ndarray], rewards: np.ndarray, actions: np.ndarray | None
     ) -> None:
-        # One sum tells that all is finite; only where it is not, which may be a large sum, each number is looked at.
-        total = np.add.reduce(rewards)
+        # One sum of squares tells that all is finite, in a third of the time of asking each number, which is done only
+        # where the sum is not: it may be too large.
+        total = float(rewards.dot(rewards))
         for name in self._floats:
-            total += np.add.reduce(observations[name], axis=None)
+            numbers = observations[name].ravel("K")
+            total += float(numbers.dot(numbers))
         if not math.isfinite(total):
             self._find_not_finite(observations, rewards, actions)
 
@@ -435,9 +437,10 @@ def can_draw(environment: str) -> bool:
     """Whether an environment can draw pictures of itself."""
     found = find(environment)
     entry = found.entry_point
+    creator: object = entry
     if isinstance(entry, str):
-        entry = constructed(found, lambda: gymnasium.envs.registration.load_env_creator(entry))
-    metadata = getattr(entry, "metadata", {})
+        creator = constructed(found, lambda: load_env_creator(entry))
+    metadata = getattr(creator, "metadata", {})
     return "rgb_array" in metadata.get("render_modes", ())
 
 

@@ -229,6 +229,9 @@ class Native(Batch):
 
     def __init__(self, make: Callable[[], VectorEnv]) -> None:
         super().__init__(make())
+        space = self.vector.action_space
+        if isinstance(space, spaces.MultiDiscrete) and not space.start.any():
+            self.vector.action_space = Choices(space.nvec)
         self._make = make
         self._reason: str | None = None
 
@@ -270,6 +273,23 @@ class Atari(Batch):
         space = self.vector.single_observation_space
         colours = 3 if len(space.shape or ()) == 4 else 1
         return [stack[-colours:].transpose(1, 2, 0) for stack in stacks]
+
+
+class Choices(spaces.MultiDiscrete):
+    """What a vector's discrete actions must be, asked in one comparison.
+
+    CartPole's own vector asks at every step; gymnasium's way takes a quarter of the step's time.
+    """
+
+    def __init__(self, nvec: np.ndarray) -> None:
+        super().__init__(nvec)
+        self._sizes = self.nvec.astype(np.uint64)
+
+    def contains(self, x: Any) -> bool:
+        if not (isinstance(x, np.ndarray) and x.dtype == np.int64 and x.shape == self.shape):
+            return False
+        # Below 0 is far above as an unsigned number.
+        return bool((x.view(np.uint64) < self._sizes).all())
 
 
 class _Maker:

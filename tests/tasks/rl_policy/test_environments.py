@@ -374,10 +374,11 @@ def test_restored_environments_go_on_exactly(
 
 
 def test_masks_and_pictures_are_restored(make: Made) -> None:
-    for environment, actions, options in (
+    cases: list[tuple[str, np.ndarray, dict[str, Any]]] = [
         ("Worlds/Masked-v0", np.zeros((1, 2), np.int64), {"by_method": True, "length": 3}),
         ("Worlds/Camera-v0", np.zeros((1, 2)), {}),
-    ):
+    ]
+    for environment, actions, options in cases:
         first = make(environment, 1, **options)
         first.reset([0])
         first.step(actions)
@@ -416,14 +417,15 @@ def test_environments_draw_themselves(make: Made, kind: Vectorization) -> None:
     pictures = environments.render()
     assert [picture.shape for picture in pictures] == [(400, 600, 3)] * 2
     assert pictures[0].dtype == np.uint8
-    assert not np.array_equal(*pictures)
+    assert not np.array_equal(pictures[0], pictures[1])
 
 
 def test_fractions_are_drawn_as_bytes(make: Made) -> None:
     environments = make("MinAtar/Breakout-v1", 1, render=True)
     environments.reset([0])
     (picture,) = environments.render()
-    assert (picture.shape, picture.dtype) == ((10, 10, 3), np.uint8)
+    assert picture.shape == (10, 10, 3)
+    assert picture.dtype == np.uint8
     assert picture.max() > 100
 
 

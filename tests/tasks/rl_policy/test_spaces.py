@@ -12,6 +12,9 @@ from resdomains_tasks.rl_policy.spaces import (
 )
 
 
+BOOL: Any = bool  # of which gymnasium makes spaces, but says it does not
+
+
 def part(layout: str, *shape: int, dtype: str = "float32", scale: float = 1.0) -> dict[str, Any]:
     return {"layout": layout, "shape": list(shape), "dtype": dtype, "scale": scale}
 
@@ -34,7 +37,10 @@ def part(layout: str, *shape: int, dtype: str = "float32", scale: float = 1.0) -
             spaces.Box(0, 255, (2, 8, 9, 3), np.uint8),
             part("picture", 6, 8, 9, dtype="uint8", scale=255.0),
         ),
-        (spaces.Box(0, 1, (10, 10, 10), bool), part("picture", 10, 10, 10, dtype="uint8")),
+        (
+            spaces.Box(0, 1, (10, 10, 10), BOOL),
+            part("picture", 10, 10, 10, dtype="uint8"),
+        ),
         (spaces.Box(-4, 7, (6, 6), np.int64), part("picture", 1, 6, 6, scale=7.0)),
         (spaces.Box(-1, 1, (6, 6, 2)), part("picture", 2, 6, 6)),
         (spaces.Discrete(5, start=-2), part("vector", 5)),
@@ -125,9 +131,9 @@ def test_actions_are_described() -> None:
         "masked": False,
     }
     sizes = {"kind": "multi_discrete", "masked": False}
-    assert describe_action(spaces.MultiDiscrete([[2, 3]])) == {**sizes, "sizes": [2, 3]}
+    assert describe_action(spaces.MultiDiscrete(np.array([[2, 3]]))) == {**sizes, "sizes": [2, 3]}
     assert describe_action(spaces.MultiBinary(3)) == {**sizes, "sizes": [2, 2, 2]}
-    box = spaces.Box(np.float32([-1, -np.inf]), np.float32([np.inf, 2]), (2,))
+    box = spaces.Box(np.array([-1, -np.inf], np.float32), np.array([np.inf, 2], np.float32))
     assert describe_action(box) == {
         "kind": "continuous",
         "shape": [2],
@@ -149,7 +155,7 @@ def test_other_actions_are_refused_by_name(space: spaces.Space[Any]) -> None:
     "space",
     [
         spaces.Discrete(3, start=2),
-        spaces.MultiDiscrete([[2, 3]], start=[[1, 0]]),
+        spaces.MultiDiscrete(np.array([[2, 3]]), start=np.array([[1, 0]])),
         spaces.MultiBinary(3),
         spaces.Box(-1, 1, (2, 2), np.float64),
     ],

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from resdomains_tasks.rl_policy.vectors import Guard, fits, flat_mask, mask_sizes, random_action
+from resdomains_tasks.rl_policy.vectors import (
+    Choices,
+    Guard,
+    fits,
+    flat_mask,
+    mask_sizes,
+    random_action,
+)
 
 from . import worlds
 
@@ -23,9 +30,11 @@ class Acting(gymnasium.Env[Any, Any]):
     "space",
     [
         spaces.Discrete(3, start=4),
-        spaces.MultiDiscrete([[2, 3]], start=[[1, 0]]),
+        spaces.MultiDiscrete(np.array([[2, 3]]), start=np.array([[1, 0]])),
         spaces.MultiBinary(3),
-        spaces.Box(np.float32([-1, -np.inf, 5]), np.float32([1, np.inf, np.inf]), (3,)),
+        spaces.Box(
+            np.array([-1, -np.inf, 5], np.float32), np.array([1, np.inf, np.inf], np.float32)
+        ),
     ],
 )
 def test_random_actions_lie_in_their_space_and_differ(space: spaces.Space[Any]) -> None:
@@ -42,6 +51,15 @@ def test_random_actions_keep_to_masks() -> None:
     generator = np.random.default_rng(0)
     drawn = {tuple(random_action(guard, generator).tolist()) for _ in range(50)}
     assert drawn == {(0, 1), (0, 2), (1, 1), (1, 2)}
+
+
+def test_choices_contain_what_gymnasium_says() -> None:
+    own, theirs = Choices(np.array([2, 3])), spaces.MultiDiscrete([2, 3])
+    for x in ([0, 0], [1, 2], [2, 0], [0, 3], [-1, 0], [1], [1, 1, 1]):
+        actions = np.array(x)
+        assert own.contains(actions) is bool(theirs.contains(actions))
+    assert not own.contains(np.array([0.5, 1]))
+    assert not own.contains([0, 1])
 
 
 def test_masks_are_flat() -> None:

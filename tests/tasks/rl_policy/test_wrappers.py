@@ -110,7 +110,12 @@ def test_sticky_actions_repeat_the_last_one() -> None:
     taken: list[int] = []
     unwrapped: Any = env.unwrapped
     step = unwrapped.step
-    unwrapped.step = lambda action: (taken.append(int(action)), step(action))[1]
+
+    def record(action: Any) -> Any:
+        taken.append(int(action))
+        return step(action)
+
+    unwrapped.step = record
     env.reset(seed=0)
     for number in range(400):
         env.step(np.int64(5 + number % 3))

@@ -59,7 +59,7 @@ class Broken(Counting):
         return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observation, reward, *rest = super().step(action)
+        observation, reward, terminated, truncated, info = super().step(action)
         if self.seen[1] == 3:
             if self.wrong == "raises":
                 raise ZeroDivisionError("the ball is nowhere")
@@ -70,8 +70,8 @@ class Broken(Counting):
             if self.wrong == "shape":
                 observation = observation[:1]
             if self.wrong == "nothing":
-                return None, reward, *rest  # type: ignore[return-value]
-        return observation, reward, *rest
+                observation = None  # type: ignore[assignment]
+        return observation, reward, terminated, truncated, info
 
 
 class Masked(gymnasium.Env[Any, Any]):
@@ -128,5 +128,6 @@ class Camera(gymnasium.Env[Any, Any]):
         return self._observe(), float(action.sum()), True, False, {}
 
 
-for world in (Counting, Broken, Masked, Camera):
+worlds: list[Any] = [Counting, Broken, Masked, Camera]
+for world in worlds:
     gymnasium.register(id=f"Worlds/{world.__name__}-v0", entry_point=world)
