@@ -11,7 +11,6 @@ from resdomains_tasks.rl_policy.spaces import (
     describe_observation,
 )
 
-
 BOOL: Any = bool  # of which gymnasium makes spaces, but says it does not
 
 
