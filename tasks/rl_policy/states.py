@@ -25,9 +25,9 @@ class NoState(Exception):
 def snapshot(env: Any) -> dict[str, Any]:
     """The attributes of an environment, of its wrappers and of the objects that it holds, as plain values.
 
-    Read are numbers, strings, arrays (as tensors), lists, tuples, mappings, numpy's generators and objects of classes
-    written in Python. Spaces, functions and enumerations are left out: steps do not change them, and `verify` would
-    show it if they did. Nothing is pickled.
+    Read are numbers, strings, arrays (as tensors), lists, tuples, mappings, numpy's generators, MuJoCo's simulations
+    and objects of classes written in Python. Spaces, functions, enumerations and MuJoCo's models are left out: steps do
+    not change them, and `verify` would show it if they did. Nothing is pickled.
 
     Raises:
         NoState: If an attribute is anything else, such as a physics engine's world.
@@ -93,6 +93,8 @@ def _read(value: Any, path: str, seen: dict[int, tuple[int, Any]], depth: int) -
         return value
     if isinstance(value, (gymnasium.Space, EnvSpec, type, Enum)) or callable(value):
         return {"kind": "left"}
+    if _is_mujoco(value, "MjModel"):
+        return {"kind": "left"}
     if depth > DEEPEST:
         raise NoState(f"{path}: objects within each other, more than {DEEPEST} deep")
     if id(value) in seen:
@@ -108,6 +110,8 @@ def _read(value: Any, path: str, seen: dict[int, tuple[int, Any]], depth: int) -
         if value.dtype.kind in "SU":
             return {"kind": "text", "dtype": value.dtype.str, "value": value.astype("U").tolist()}
         return {"kind": "array", "value": torch.from_numpy(_array(value, path).copy(order="C"))}
+    if _is_mujoco(value, "MjData"):
+        return {"kind": "mujoco", "arrays": _simulation(value)}
     if isinstance(value, np.random.Generator):
         return {"kind": "generator", "state": inner(value.bit_generator.state, "state")}
     if isinstance(value, np.random.RandomState):
@@ -125,6 +129,30 @@ def _read(value: Any, path: str, seen: dict[int, tuple[int, Any]], depth: int) -
         attributes = {name: inner(entry, name) for name, entry in vars(value).items()}
         return {"kind": "object", "type": type(value).__qualname__, "attributes": attributes}
     raise NoState(f"{path} is a {type(value).__name__}, which cannot be kept as plain values")
+
+
+def _is_mujoco(value: Any, name: str) -> bool:
+    return type(value).__name__ == name and type(value).__module__.startswith("mujoco.")
+
+
+def _simulation(data: Any) -> dict[str, torch.Tensor]:
+    """All numbers of a MuJoCo simulation: what its next step starts from, and what the last one left to be observed."""
+    arrays = {name: getattr(data, name) for name in dir(data) if not name.startswith("_")}
+    kept = {
+        name: torch.from_numpy(array.copy())
+        for name, array in arrays.items()
+        if isinstance(array, np.ndarray) and array.size and array.dtype.kind in "biuf"
+    }
+    return {**kept, "time": torch.tensor(data.time, dtype=torch.float64)}
+
+
+def _write_simulation(data: Any, arrays: dict[str, torch.Tensor]) -> None:
+    data.time = float(arrays["time"])
+    for name, array in arrays.items():
+        live = getattr(data, name)
+        # Contacts' arrays have the size of the last step's contacts; every step finds its own anew.
+        if isinstance(live, np.ndarray) and live.shape == tuple(array.shape):
+            live[...] = array.numpy()
 
 
 def _array(array: np.ndarray, path: str) -> np.ndarray:
@@ -160,6 +188,9 @@ def _write(live: Any, saved: Any, seen: list[Any]) -> Any:
         if type(live).__qualname__ != saved["type"]:
             raise ValueError(f"a {type(live).__qualname__} stands for a {saved['type']}")
         _write_object(live, saved["attributes"], seen)
+        return live
+    if kind == "mujoco":
+        _write_simulation(live, saved["arrays"])
         return live
     if kind == "generator":
         state = _write(None, saved["state"], seen)

@@ -45,7 +45,7 @@ class Counting(gymnasium.Env[np.ndarray, np.int64]):
 
 
 class Broken(Counting):
-    """Does one thing wrong at step 3: raises, or gives NaN or another shape; or raises at its second reset."""
+    """Does one thing wrong at its second reset, or at step 3 after it: raises, or gives NaN or another shape."""
 
     def __init__(self, wrong: str) -> None:
         super().__init__([5])
@@ -60,7 +60,7 @@ class Broken(Counting):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)
-        if self.seen[1] == 3:
+        if self.seen.tolist() == [1, 3]:
             if self.wrong == "raises":
                 raise ZeroDivisionError("the ball is nowhere")
             if self.wrong == "observation":
