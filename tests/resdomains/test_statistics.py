@@ -66,6 +66,7 @@ def test_a_wider_confidence_holds_a_narrower_one() -> None:
         (lambda: interquartile_mean([]), r"at least one of each, got \(0,\)"),
         (lambda: interquartile_mean(np.zeros((2, 2, 2))), r"\(runs, tasks\)"),
         (lambda: interquartile_mean([1.0, np.nan]), "leave out the runs that failed"),
+        (lambda: interquartile_mean([1.0, np.inf]), "values must be finite"),
         (lambda: bootstrap_interval([1.0], confidence=95), "got 95; 0.95 is usual"),
         (lambda: bootstrap_interval([1.0], draws=0), "draws must be at least 1, got 0"),
     ],
