@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from .spec import PolicySpec
 
 _RATE = 30.0  # gymnasium's own where an environment states none
 _ATARI_RATE = 60.0
+_SDL = "SDL_VIDEODRIVER"
 
 
 def film(
@@ -35,7 +37,10 @@ def film(
     """
     try:
         found = Film(rate(spec), steps and steps + 1)
-        with closing(evaluation_environments(spec, 1, render=True)) as environments:
+        with (
+            _no_window(),
+            closing(evaluation_environments(spec, 1, render=True)) as environments,
+        ):
             play(act, environments, [seed], limit=spec.episode_limit, noise=noise, film=found)
     except Exception as error:  # drawing raises what its libraries raise, down to OpenGL's
         text = str(error).strip().partition("\n")[0] or "it does not say why"
@@ -63,15 +68,31 @@ def on_screen(spec: PolicySpec) -> PolicySpec:
         ValueError: If there is no display, or the environment opens no window; the message says what to do.
     """
     instead = "--pictures FOLDER writes films"
-    if sys.platform == "linux" and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
+    if not _has_display():
         raise ValueError(
             f"there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set); {instead}"
         )
     if "human" not in _metadata(spec).get("render_modes", ()):
         raise ValueError(f"{spec.environment} opens no window; {instead} where it draws pictures")
     return replace(spec, options={**spec.options, "render_mode": "human"})
+
+
+def _has_display() -> bool:
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.platform != "linux" or bool(shown)
+
+
+@contextmanager
+def _no_window() -> Iterator[None]:
+    """Keep SDL, which pygame draws with, from looking for a display where there is none: it prints an error."""
+    if _has_display() or _SDL in os.environ:
+        yield
+        return
+    os.environ[_SDL] = "dummy"
+    try:
+        yield
+    finally:
+        del os.environ[_SDL]
 
 
 def _metadata(spec: PolicySpec) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Films of real environments, and why there is none."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,28 @@ def test_a_film_shows_the_episode_that_the_seed_gives(cart: PolicySpec, tmp_path
         first = np.array(image.convert("RGB")).astype(int)
     assert np.abs(first - shown).mean() < 2
     assert first.min() < 100, "there is a cart"
+
+
+def test_without_a_display_none_is_looked_for(
+    cart: PolicySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    seen: list[str | None] = []
+
+    def render(self: Any) -> Any:
+        seen.append(os.environ.get("SDL_VIDEODRIVER"))
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(CartPoleEnv, "render", render)
+    film(still, cart, 4)
+    assert set(seen) == {"dummy"}
+    assert "SDL_VIDEODRIVER" not in os.environ
+    seen.clear()
+    monkeypatch.setenv("DISPLAY", ":0")
+    film(still, cart, 4)
+    assert set(seen) == {None}
 
 
 def test_an_environment_of_few_pixels_is_shown_large(tmp_path: Any) -> None:
