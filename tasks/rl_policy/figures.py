@@ -78,7 +78,7 @@ def returns(
             label = f"{name}: {value:,.5g}"
             axes.axvline(value, color=colour, linestyle=style, linewidth=1.8, label=label)
     axes.set(xlim=ends, xlabel="return of an episode", ylabel="episodes", ylim=(2 * rug, None))
-    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.yaxis.set_major_locator(_whole())
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
     plain(axes)
     number = "1 episode" if len(values) == 1 else f"{len(values):,} episodes"
@@ -111,7 +111,7 @@ def return_over_length(episodes: Tensor, title: str) -> Figure:
             )
     axes.margins(0.06)
     axes.set(xlabel="steps of the episode", ylabel="return")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.xaxis.set_major_locator(_whole())
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
     plain(axes)
     figure.suptitle(f"How long episodes last and how they end\n{drawable(title)}", fontsize=11)
@@ -121,11 +121,15 @@ def return_over_length(episodes: Tensor, title: str) -> Figure:
 def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
     """Draw the rewards of the best and of the worst episode, and what the critic expected beside what came.
 
+    Where all episodes bring the same return, the first is drawn.
+
     Args:
         results: As `EpisodeMetrics` computes them.
         title: What the figure shows.
     """
-    names = ("best", "worst") if len(results["episodes"]) > 1 else ("best",)
+    brought = _column(results["episodes"], "return")
+    differ = bool(brought.min() < brought.max())
+    names = ("best", "worst") if differ else ("best",)
     figure = Figure(figsize=(1 + 5 * len(names), 5.8), layout="constrained")
     grid = figure.subplots(2, len(names), sharex="col", sharey="row", squeeze=False)
     for column, name in enumerate(names):
@@ -134,13 +138,14 @@ def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
         upper, lower = grid[:, column]
         _line(upper, rewards, _BLUE, "reward")
         total = f"{rewards.sum():,.5g} in {counted(len(steps))}"
-        upper.set_title(f"{name} episode: return {total}", fontsize=10)
+        which = f"{name} episode" if differ else "the first"
+        upper.set_title(f"{which}: return {total}", fontsize=10)
         _line(lower, came, _GREY, "discounted return that came")
         _line(lower, values, _ORANGE, "value that the critic expected")
         error = np.sqrt(np.square(values - came).mean())
         lower.set_title(f"the critic is off by {error:,.3g} (root mean square)", fontsize=10)
         lower.set_xlabel("step")
-        lower.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        lower.xaxis.set_major_locator(_whole())
         for axes in (upper, lower):
             plain(axes)
     grid[0, 0].set_ylabel("reward")
@@ -152,9 +157,14 @@ def best_and_worst(results: Mapping[str, Tensor], title: str) -> Figure:
         ncols=2,
         loc="outside lower center",
     )
-    heading = "The best and the worst episode" if len(names) > 1 else "The episode"
+    heading = "The best and the worst episode" if differ else "All episodes bring the same"
     figure.suptitle(f"{heading}\n{drawable(title)}", fontsize=11)
     return figure
+
+
+def _whole() -> MaxNLocator:
+    """Ticks at whole numbers."""
+    return MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10])
 
 
 def _line(axes: Axes, values: np.ndarray, colour: str, label: str) -> None:

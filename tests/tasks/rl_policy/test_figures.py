@@ -66,5 +66,7 @@ def test_one_episode_equal_ones_and_none_are_drawn_too() -> None:
     one = figures(some()[:1])
     assert len(one["best_and_worst"].axes) == 2
     assert "1 episode," in one["returns"].get_suptitle()
-    assert figures([*some()[:1]] * 3)["returns"].get_suptitle().startswith("What episodes bring: 3")
+    equal = figures([*some()[:1]] * 3)
+    assert equal["returns"].get_suptitle().startswith("What episodes bring: 3")
+    assert equal["best_and_worst"].axes[0].get_title() == "the first: return 4 in 1 step"
     assert figures([]) == {}
