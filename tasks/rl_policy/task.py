@@ -1,8 +1,9 @@
 """The task: a policy and a critic of residual networks, learned by proximal policy optimisation (PPO)."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
@@ -391,30 +392,50 @@ class RLPolicy(Task):
         algorithm = self.algorithm
         clip = algorithm.clip_at(self.steps_done / self.total_iterations)
         optimizer = cast(LightningOptimizer, self.optimizers())
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        parts: list[Tensor] = []
+        for minibatch in self._minibatches(transitions, estimates, runner, generator):
+            found = self._counted_terms(minibatch, clip)
+            parts.append(found.parts)
+            # Where nothing can stop the updates, none waits to read a number from the device.
+            if algorithm.target_kl is not None and algorithm.stops(float(self._mean(found.kl))):
+                break
+            for parameter in learning:
+                parameter.grad = None
+            self.manual_backward(found.loss)
+            if algorithm.max_gradient_norm is not None:
+                nn.utils.clip_grad_norm_(learning, algorithm.max_gradient_norm)
+            optimizer.step()
+        return self._mean(torch.stack(parts))
+
+    def _minibatches(
+        self,
+        transitions: Transitions,
+        estimates: Estimates,
+        runner: Runner,
+        generator: torch.Generator,
+    ) -> Iterator[Transitions]:
+        """Yield this process's steps of each minibatch of all epochs."""
+        algorithm = self.algorithm
         valid = estimates.valid.reshape(-1)
         advantages = estimates.advantages
         if algorithm.normalize_advantages == "rollout":
             known = torch.from_numpy(valid)
             advantages = advantages.masked_scatter(known, normalise(advantages[known]))
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        parts: list[Tensor] = []
+
+        def part(index: Tensor) -> Transitions:
+            chosen = advantages[index]
+            if algorithm.normalize_advantages == "minibatch":
+                chosen = normalise(chosen)
+            return self._own_part(transitions, index, chosen, runner)
+
         for _ in range(algorithm.epochs):
-            for index in minibatches(valid, algorithm.minibatch_size, generator):
-                chosen = advantages[index]
-                if algorithm.normalize_advantages == "minibatch":
-                    chosen = normalise(chosen)
-                part = self._own_part(transitions, index, chosen, runner)
-                found = self._counted_terms(part, clip)
-                parts.append(found.parts)
-                # Where nothing can stop the updates, none waits to read a number from the device.
-                if algorithm.target_kl is not None and algorithm.stops(float(self._mean(found.kl))):
-                    return self._mean(torch.stack(parts))
-                optimizer.zero_grad()
-                self.manual_backward(found.loss)
-                if algorithm.max_gradient_norm is not None:
-                    nn.utils.clip_grad_norm_(learning, algorithm.max_gradient_norm)
-                optimizer.step()
-        return self._mean(torch.stack(parts))
+            drawn = minibatches(valid, algorithm.minibatch_size, generator)
+            if len(drawn) == 1:
+                # The order of steps within a minibatch means nothing: one serves all epochs.
+                yield from repeat(part(drawn[0]), algorithm.epochs)
+                return
+            yield from map(part, drawn)
 
     def _own_part(
         self, transitions: Transitions, index: Tensor, advantages: Tensor, runner: Runner
