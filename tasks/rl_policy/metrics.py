@@ -146,10 +146,10 @@ def tables(results: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
     return {"episodes": [_row(numbers) for numbers in _by_return(results)]}
 
 
-def typical_seed(results: Mapping[str, Tensor]) -> int:
-    """Return the seed of the episode of the median return; of an even number, of the lower one in the middle."""
+def typical(results: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the row of the episode of the median return; of an even number, of the lower one in the middle."""
     rows = _by_return(results)
-    return int(_row(rows[(len(rows) - 1) // 2])["seed"])
+    return _row(rows[(len(rows) - 1) // 2])
 
 
 def examples(results: Mapping[str, Tensor]) -> list[str]:

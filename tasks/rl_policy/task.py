@@ -521,8 +521,7 @@ class RLPolicy(Task):
 
     def films(self, split: Split, results: Mapping[str, Tensor]) -> Mapping[str, Film]:
         """Return a film of the episode of the median return."""
-        seed = metrics.typical_seed(results)
-        return {"episode": self.film({"seed": seed})}
+        return {"episode": self.film(metrics.typical(results))}
 
     @property
     def episodes(self) -> int:
@@ -607,7 +606,8 @@ class RLPolicy(Task):
             NoFilm: If the environment draws nothing.
         """
         noise = self._noise(self._acting)
-        return film_of(self.act, self.policy_spec, int(record["seed"]), noise=noise)
+        seed, steps = int(record["seed"]), int(record["length"])
+        return film_of(self.act, self.policy_spec, seed, steps=steps, noise=noise)
 
 
 def _rows(observations: Mapping[str, Tensor], first: int) -> dict[str, Tensor]:

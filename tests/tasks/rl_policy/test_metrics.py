@@ -15,7 +15,7 @@ from resdomains_tasks.rl_policy.metrics import (
     build_metrics,
     examples,
     tables,
-    typical_seed,
+    typical,
 )
 from tests.tasks.rl_policy.played import some
 
@@ -104,10 +104,10 @@ def test_the_table_holds_all_episodes_the_worst_first() -> None:
 
 
 def test_a_typical_episode_is_that_of_the_median() -> None:
-    assert typical_seed(results()) == 10
+    assert typical(results())["seed"] == 10
     metric = EpisodeMetrics(0.5)
     metric.update(range(2), some()[1:3])
-    assert typical_seed(metric.compute()) == 11
+    assert typical(metric.compute())["seed"] == 11
 
 
 def test_examples_are_the_worst_the_typical_and_the_best() -> None:
