@@ -41,13 +41,19 @@ def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tupl
     return found
 
 
+_LANGUAGE = (
+    *("classes", "class_names", "labels", "vocabulary", "multilabel", "pair"),
+    *("observations", "action"),
+)
+
+
 def check_spec(trained: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Check that the data speak the checkpoint's language.
 
     Raises:
-        CliError: If their classes, tokens or kinds of targets are others.
+        CliError: If their classes, tokens, kinds of targets, observations or actions are others.
     """
-    for name in ("classes", "class_names", "labels", "vocabulary", "multilabel", "pair"):
+    for name in _LANGUAGE:
         if name in trained and name in now and _plain(trained[name]) != _plain(now[name]):
             raise CliError(
                 f"data: {name} differ from those that the checkpoint was trained with:"

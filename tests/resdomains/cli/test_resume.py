@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from resdomains.cli.errors import CliError
+from resdomains.cli.resume import check_spec
+
 from .conftest import TINY, Run
 from .test_fitting import run_folder
 
@@ -113,3 +116,10 @@ def test_code_in_a_checkpoint_is_never_run(cli: Run, folder: Path, name: str) ->
     assert status == 2
     assert "could run code" in errors
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("name", ["classes", "observations", "action"])
+def test_data_of_another_language_are_refused(name: str) -> None:
+    check_spec({name: ["a"], "mean": 0.1}, {name: ["a"], "mean": 0.2})
+    with pytest.raises(CliError, match=rf"data: {name} differ .*: \['b'\], trained with \['a'\]"):
+        check_spec({name: ["a"]}, {name: ["b"]})
