@@ -191,7 +191,8 @@ def test_torch_that_was_tried_is_in_range(version: str) -> None:
 def test_all_takes_in_every_domain() -> None:
     extras = project()["optional-dependencies"]
     domains = extras.keys() - {"all", "dev"}
-    assert domains == {"vision", "speech", "speech-demo", "text", "rl", "onnx"}
+    games = {"atari", "minatar", "mujoco"}
+    assert domains == {"vision", "speech", "speech-demo", "text", "rl", *games, "onnx"}
     [everything] = [Requirement(text) for text in extras["all"]]
     assert everything.extras == domains
     assert "all" in {extra for text in extras["dev"] for extra in Requirement(text).extras}

@@ -63,10 +63,11 @@ def predict(arguments: Arguments) -> int:
     # An episode is played again to be filmed: alone both times, so that it is the same to the last bit.
     filmed = draw is not None and not arguments.files
     size = 1 if filmed else arguments.number("batch_size", 32)
+    precision = arguments.choice("precision", "auto", PRECISIONS)
     bad: list[BadSample] = []
     answers: list[Answer] = []
     items = _readable(task.read(arguments.files), skip, bad)
-    with torch.inference_mode(), _precision(task, arguments):
+    with torch.inference_mode(), arithmetic(task, precision):
         try:
             for window in windows(task, items, size):
                 answers += _answers(task, embed, window, size)
@@ -206,12 +207,20 @@ def _load(arguments: Arguments) -> Task:
     return task.to(device)
 
 
-def _precision(task: Task, arguments: Arguments) -> torch.autocast:
-    """The arithmetic of validation, unless another is asked for."""
+def arithmetic(task: Task, wanted: str) -> torch.autocast:
+    """Return what a task is computed in.
+
+    Args:
+        task: The task, on its device.
+        wanted: `32`, `bf16`, or `auto`: float32 where the task was trained in it on purpose, else what validation on
+            this device would take.
+    """
     device = task.device.type
-    wanted = arguments.choice("precision", "auto", PRECISIONS)
-    bf16 = wanted == "bf16" or (wanted == "auto" and choose_precision(device).name == "bf16-mixed")
-    return torch.autocast(device, torch.bfloat16, enabled=bf16)
+    trained = str(((task.recipe or {}).get("trainer") or {}).get("precision") or "")
+    auto = not trained.startswith(("32", "64")) and choose_precision(device).name == "bf16-mixed"
+    return torch.autocast(
+        device, torch.bfloat16, enabled=wanted == "bf16" or (wanted == "auto" and auto)
+    )
 
 
 def _embedder(task: Task, arguments: Arguments) -> Any:

@@ -22,7 +22,7 @@ do for recorded observations (.npy).
   --bad_samples WHAT    refuse (stop at the first sample that cannot be read) or skip
   --                    what follows are inputs, even if they begin with --
   --accelerator NAME    auto, cpu or cuda
-  --precision NAME      auto (as in validation: bf16 where the device is fast at it), bf16 or 32
+  --precision NAME      auto (as in training: the config's, else bf16 where the device is fast at it), bf16 or 32
   --plugin MODULE       import a module of yours that the checkpoint's task needs
   --traceback           show where an error comes from
 

@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from resdomains.cli.prediction import picture_names, render, windows
+from resdomains.cli.prediction import arithmetic, picture_names, render, windows
 from resdomains.training import BadSample, Film, NoFilm, Task
+from resdomains.training.precision import Precision
+from tests.resdomains.training.toy import Clouds, Linear, Side
 
 from .conftest import TINY, Run
 from .test_fitting import run_folder
@@ -314,3 +316,25 @@ def test_help_with_a_checkpoint_shows_what_its_task_has(cli: Run, best: str) -> 
         "Tiny writes these formats too: count",
     ]
     assert "Tiny" not in cli("predict", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("trained", "wanted", "rounds"),
+    [
+        (None, "auto", True),
+        ("bf16-mixed", "auto", True),
+        ("32-true", "auto", False),
+        ("32-true", "bf16", True),
+        (None, "32", False),
+    ],
+)
+def test_what_was_trained_in_float32_on_purpose_is_computed_in_it(
+    trained: str | None, wanted: str, rounds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = Precision("bf16-mixed", "the device is fast at it")
+    monkeypatch.setattr("resdomains.cli.prediction.choose_precision", lambda device: fast)
+    task = Side(backbone=Linear(), spec=Clouds().spec)
+    task.recipe = {"trainer": {"precision": trained}}
+    with arithmetic(task, wanted):
+        found = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert found.dtype == (torch.bfloat16 if rounds else torch.float32)
