@@ -5,6 +5,7 @@ from .heads import Embedding, Flattened, Pooled
 from .ppo import PPO
 from .spec import PolicySpec
 from .task import RLPolicy
+from .updates import FusedAdam
 from .wrappers import (
     AtariPreprocessing,
     ClipReward,
@@ -27,6 +28,7 @@ __all__ = [
     "EpisodicLife",
     "Flattened",
     "FrameStack",
+    "FusedAdam",
     "Greyscale",
     "Gymnasium",
     "PolicySpec",

@@ -40,10 +40,12 @@ from resdomains_tasks.rl_policy import (
     PPO,
     AtariPreprocessing,
     Flattened,
+    FusedAdam,
     Gymnasium,
     RLPolicy,
 )
 from resdomains_tasks.rl_policy.ppo import minibatches, normalise
+from resdomains_tasks.rl_policy.updates import clip_gradients
 from tests.benchmarks.measure import figures_in_turn, report
 from tests.benchmarks.rl_peers import zoo_cartpole
 
@@ -100,7 +102,7 @@ class Setting:
             spec=data.spec,
             optimization=Optimization(
                 lr=1e-3,
-                optimizer=partial(torch.optim.Adam, fused=True),
+                optimizer=FusedAdam,
                 schedule=WarmupLinear(warmup=0.0),
             ),
             algorithm=PPO(epochs=self.epochs, minibatch_size=self.minibatch, **self.algorithm),
@@ -195,7 +197,7 @@ def bare(setting: Setting) -> float:
                 loss = task.terms(part, clip).loss
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(learning, 0.5)
+                clip_gradients(learning, 0.5)
                 optimizer.step()
         scheduler.step()
         seen = {name: x[:-1].flatten(0, 1) for name, x in rollout.observations.items()}
