@@ -203,13 +203,21 @@ class Gymnasium(DataModule):
 
     @property
     def notes(self) -> list[str]:
-        """What is said of returns that make no score."""
-        if self.described.has_reference:
-            return []
-        return [
-            f"no reference return of {self.environment} is known, so that a return has no score or skill: "
-            "set --data.random_return and --data.reference_return"
-        ]
+        """What is said of returns that make no score, and of environments that a resumed run cannot go on in."""
+        said = []
+        if not self.described.has_reference:
+            said.append(
+                f"no reference return of {self.environment} is known, so that a return has no score or skill: "
+                "set --data.random_return and --data.reference_return"
+            )
+        judge = self.judge(1)
+        judge.reset([0])
+        if judge.no_state:
+            said.append(
+                f"a run that goes on from a checkpoint begins new episodes, since the states of {self.environment} "
+                f"cannot be kept: {judge.no_state}"
+            )
+        return said
 
     def dataset(self, split: Split) -> Dataset[Any] | None:
         """Return the epoch's iterations, or the episodes of an evaluated split."""

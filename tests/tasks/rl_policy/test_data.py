@@ -120,3 +120,8 @@ def test_no_episodes_mean_no_split() -> None:
     module = data(test_episodes=0)
     assert module.has("val")
     assert not module.has("test")
+
+
+def test_environments_without_states_are_named() -> None:
+    (note,) = data(environment="LunarLander-v3").ready().notes
+    assert "begins new episodes, since the states of LunarLander-v3 cannot be kept: " in note
