@@ -36,13 +36,7 @@ class Checkpoint(Weights):
             ValueError: the file is no checkpoint, its weights do not fit, or its inputs mean
                 something else, such as the ids of another tokenizer; nothing has been changed then.
         """
-        # Imported here: it brings Lightning, which takes seconds that other weights need not wait.
-        from resdomains.training.checkpoints import BadCheckpoint, read_checkpoint
-
-        try:
-            checkpoint = read_checkpoint(Path(self.source).expanduser())
-        except BadCheckpoint as error:
-            raise ValueError(f"source: {error}") from error
+        checkpoint = self._read()
         state: Mapping[str, Tensor] = checkpoint["state_dict"]
         theirs = None if spec is None else _described(spec, checkpoint["resdomains"]["spec"])
         if spec is not None:
@@ -70,6 +64,37 @@ class Checkpoint(Weights):
                 filled += [f"head.{key}" for key in kept]
         used = {key if key.startswith("head.") else f"backbone.{key}" for key in filled}
         return Loaded(tuple(filled), tuple(key for key in state if key not in used), reason)
+
+    def load_others(self, modules: Mapping[str, nn.Module]) -> list[str]:
+        """Fills further modules of a task, whole or not at all; returns the names of those that begin anew.
+
+        ``modules`` are what the run's task holds under the same names, such as running statistics.
+
+        Raises:
+            ValueError: the file is no checkpoint.
+        """
+        state: Mapping[str, Tensor] = self._read()["state_dict"]
+        anew = []
+        with torch.no_grad():
+            for name, module in modules.items():
+                given, own = _below(f"{name}.", state), module.state_dict()
+                if own.keys() != given.keys() or any(
+                    own[key].shape != given[key].shape for key in own
+                ):
+                    anew.append(name)
+                    continue
+                for key, value in given.items():
+                    own[key].copy_(value)
+        return anew
+
+    def _read(self) -> dict[str, Any]:
+        # Imported here: it brings Lightning, which takes seconds that other weights need not wait.
+        from resdomains.training.checkpoints import BadCheckpoint, read_checkpoint
+
+        try:
+            return read_checkpoint(Path(self.source).expanduser())
+        except BadCheckpoint as error:
+            raise ValueError(f"source: {error}") from error
 
     def _check_inputs(self, theirs: Spec | None, ours: Spec) -> None:
         for name, value in ours.input_meaning.items():

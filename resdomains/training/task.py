@@ -168,13 +168,20 @@ class Task(LightningModule, ABC):
         self.notes: list[str] = []
         """What a user should know of how the task was built, a sentence each; shown when a run begins."""
 
-    def begin_with(self, weights: "Weights | None", head: "TaskHead", spec: Spec) -> None:
-        """Fill the backbone, and the head where its outputs mean the same, and note what of the head is new.
+    def begin_with(
+        self,
+        weights: "Weights | None",
+        head: "TaskHead",
+        spec: Spec,
+        others: Sequence[str] = (),
+    ) -> None:
+        """Fill the backbone, and the head where its outputs mean the same, and note what is new.
 
         Args:
             weights: Pretrained weights; with None the network begins anew.
             head: What reads the backbone; `head` is also its name here, under which checkpoints hold it.
             spec: The description of the data.
+            others: Names of further modules here, which an earlier run's checkpoint fills too.
 
         Raises:
             ValueError: If the weights do not fit.
@@ -184,6 +191,16 @@ class Task(LightningModule, ABC):
         loaded = weights.load(self.backbone, head, spec)
         if loaded.reason:
             self.notes.append(f"weights: the head is not all of {weights.source}: {loaded.reason}")
+        if not others:
+            return
+        from resdomains.interop import Checkpoint
+
+        modules = {name: self.get_submodule(name) for name in others}
+        anew = weights.load_others(modules) if isinstance(weights, Checkpoint) else list(modules)
+        if anew:
+            self.notes.append(
+                f"weights: these begin anew, unlike {weights.source}: {', '.join(anew)}"
+            )
 
     def build_all_metrics(self) -> None:
         """Make the metrics of the evaluated splits; a subclass calls this when `build_metrics` can answer."""
