@@ -102,6 +102,8 @@ class PolicyHead(TaskHead):
 
     rows = ("linear.weight", "linear.bias")
 
+    log_std: nn.Parameter | None
+
     def __init__(
         self, features_channels: int, outputs: int, deviations: int = 0, log_std: float = 0.0
     ) -> None:

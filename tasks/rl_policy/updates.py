@@ -1,7 +1,7 @@
 """An update of small networks, in which the work beside the arithmetic is what takes time: clipping and Adam."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], norm: float) -> None:
 class _Held(NamedTuple):
     """What a parameter group's step changes."""
 
-    parameters: list[nn.Parameter]
+    parameters: list[Tensor]
     averages: list[Tensor]
     squares: list[Tensor]
     steps: list[Tensor]
@@ -74,7 +74,8 @@ class FusedAdam(torch.optim.Adam):
             torch._foreach_add_(held.steps, 1)
             torch._fused_adam_(
                 held.parameters,
-                [parameter.grad for parameter in held.parameters],
+                # `_fits` has seen that each has one.
+                cast(list[Tensor], [parameter.grad for parameter in held.parameters]),
                 held.averages,
                 held.squares,
                 [],
@@ -118,5 +119,5 @@ class FusedAdam(torch.optim.Adam):
         self._held = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._held = None

@@ -60,7 +60,9 @@ def test_deviations_do_not_depend_on_the_observation() -> None:
     torch.testing.assert_close(parameters[:, :2], F.linear(x, head.linear.weight))
     assert torch.equal(parameters[:, 2:], torch.full((4, 3), -0.5))
     parameters.sum().backward()
-    assert torch.equal(head.get_parameter("log_std").grad, torch.full((3,), 4.0))
+    gradient = head.get_parameter("log_std").grad
+    assert gradient is not None
+    assert torch.equal(gradient, torch.full((3,), 4.0))
     assert "log_std" not in PolicyHead(16, 2).state_dict()
 
 
