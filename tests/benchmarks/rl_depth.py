@@ -25,13 +25,14 @@ PICTURE = Path(__file__).parent / "pictures" / "rl_depth.png"
 
 def run(name: str, trunk: str, depth: int, seed: int, steps: int | None, kept: Path) -> Any:
     """Train one policy as the shipped config does."""
-    changes = [] if steps is None else ["--data.steps", str(steps)]
+    # An epoch is a tenth of the training.
+    changes = [] if steps is None else ["--data.epoch_steps", str(steps // 10)]
     return fit_once(
         kept / name / f"{trunk}-{depth}" / f"seed-{seed}",
         "--config",
         f"rl_policy/{name}",
-        "--config",
-        "probes/all",
+        "--trainer.callbacks+",
+        "resdomains.probes.GradientFlow",
         "--model.backbone.layers",
         str(depth),
         "--model.backbone.merge",
