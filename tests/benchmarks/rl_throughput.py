@@ -7,8 +7,8 @@
   --model.algorithm.minibatch_size 1024`).
 - The same PPO in a bare loop: the task's own parts with an optimizer, without Lightning, logging and callbacks.
 - Atari (Breakout): IMPALA's network with a layer of 256, read by policy and critic. Stable-Baselines3 plays through its
-  Atari wrappers, which need opencv-python-headless, and has the same module as features extractor. Both take the paper's
-  numbers, but for 32 steps an iteration rather than 128, which cost the same each and take less time to measure.
+  Atari wrappers, which need opencv-python-headless, and has the same module as features extractor. Both take the
+  paper's numbers, but for 32 steps an iteration rather than 128: they cost the same each and are measured sooner.
 
 Ours trains in `Trainer.fit` with everything that a run has. Environments and networks are built, and some iterations
 done, before the clock starts. All take turns in one process.
