@@ -202,10 +202,24 @@ class _Fit:
         except ConfigError:
             self._remove_folder()
             raise
+        self._check_by_hand()
         self.facts = run_facts(
             self.task, self.run, session.data_name, session.seed, self.trainer.world_size
         )
         self.progress: dict[str, float] | None = None
+
+    def _check_by_hand(self) -> None:
+        """Refuse what Lightning would do around the steps of a task that makes them itself."""
+        if self.task.automatic_optimization:
+            return
+        name = type(self.task).__name__
+        for key, off in (("gradient_clip_val", (None, 0)), ("accumulate_grad_batches", (1,))):
+            if getattr(self.trainer, key) in off:
+                continue
+            self._remove_folder()
+            own, value = self.task.gradient_clip
+            instead = f"; it clips by --{own} (now {value})" if key == "gradient_clip_val" else ""
+            raise ConfigError(f"trainer.{key}", f"{name} makes its optimizer steps itself{instead}")
 
     @rank_zero_only
     def _remove_folder(self) -> None:

@@ -34,6 +34,11 @@ def find_rate(arguments: Arguments) -> int:
     seed_everything(session.seed, workers=True, verbose=False)
     data = session.data()
     task = session.task(data.spec)
+    if not task.automatic_optimization:
+        raise CliError(
+            f"lr-find: {type(task).__name__} optimises by hand, so that its loss over one step says nothing of a rate; "
+            "compare runs with different --model.optimization.lr"
+        )
     with tempfile.TemporaryDirectory() as folder:
         # The Tuner keeps the initial weights in a file under the trainer's root.
         trainer, _ = build_trainer(session, [], Path(folder), bar=sys.stderr.isatty())

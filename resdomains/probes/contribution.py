@@ -154,10 +154,12 @@ class Contribution(Probe):
         self.every_n_steps = every_n_steps
         self._watch: Watch | None = None
         self._step = 0
+        self._observed: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         self._watch = Watch(self.blocks)
+        self._observed = None
 
     def detach(self) -> None:
         if self._watch is not None:
@@ -166,9 +168,11 @@ class Contribution(Probe):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Watch the batches of every n-th step."""
+        """Watch the batches of every n-th step; a batch may make several steps."""
         self._step = trainer.global_step
-        if self._watch is not None and self._step % self.every_n_steps == 0:
+        if self._observed is None:
+            self._observed = self._step - 1
+        if self._watch is not None and self._due():
             self._watch.__enter__()
 
     def on_train_batch_end(
@@ -176,8 +180,13 @@ class Contribution(Probe):
     ) -> None:
         """Stop watching; when the step is made, record it."""
         self.detach()
-        if trainer.global_step > self._step and self._step % self.every_n_steps == 0:
+        if trainer.global_step > self._step and self._due():
+            self._observed = self._step
             self._keep(trainer, cast(Task, pl_module))
+
+    def _due(self) -> bool:
+        every, last = self.every_n_steps, self._observed
+        return last is not None and self._step // every > last // every
 
     def on_validation_batch_start(
         self,

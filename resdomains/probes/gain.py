@@ -48,8 +48,10 @@ def composite_gains(
     reached: list[Tensor] = []
     valid: list[Any] = []
 
-    def keep_block(index: int) -> Callable[..., Tensor]:
-        def after_block(_: object, __: object, y: Tensor) -> Tensor:
+    def keep_block(index: int) -> Callable[..., Tensor | None]:
+        def after_block(_: object, __: object, y: Tensor) -> Tensor | None:
+            if not torch.is_grad_enabled():  # a policy that acts, before it learns
+                return None
             if not y.requires_grad:  # all before it is frozen; the gain begins here
                 y = y.detach().requires_grad_()
             outputs[index] = y
@@ -58,6 +60,8 @@ def composite_gains(
         return after_block
 
     def keep_output(module: nn.Module, __: object, output: object) -> None:
+        if not torch.is_grad_enabled():
+            return
         if isinstance(output, Features):
             reached.append(output.maps[-1])
             valid.append(output.valid[-1])

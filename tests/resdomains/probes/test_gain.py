@@ -58,6 +58,24 @@ def test_gains_are_the_size_of_the_jacobian() -> None:
     assert gains(network, x, draws=2000) == pytest.approx(expected, rel=0.03)
 
 
+def test_passes_without_gradients_are_none_of_it() -> None:
+    torch.manual_seed(0)
+    network = Blocks(2, branch=lambda: nn.Linear(4, 4))
+    x = torch.randn(3, 4)
+
+    def act_then_learn() -> None:
+        with torch.no_grad():
+            network(torch.randn(5, 4))
+        network(x)
+
+    found = composite_gains(network, act_then_learn, 1, torch.Generator().manual_seed(0))
+    (expected, drawn) = composite_gains(
+        network, lambda: network(x), 1, torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(found[0], expected)
+    assert torch.equal(found[1], drawn)
+
+
 def test_blocks_that_pass_their_input_on_have_gain_one() -> None:
     network = Blocks(3, ReZero, last=nn.Identity())
     assert gains(network, torch.randn(5, 4)) == pytest.approx([1.0] * 3)
