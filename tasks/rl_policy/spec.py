@@ -79,6 +79,19 @@ class PolicySpec(Spec):
         return self.reference_return is not None
 
     @property
+    def output_names(self) -> list[str]:
+        """The environment's actions: a choice of each, or the number of a continuous one."""
+        if self.action["kind"] == "continuous":
+            return [
+                f"{self.environment} number {place}" for place in range(len(self.action["low"]))
+            ]
+        return [
+            f"{self.environment} action {place}.{choice}"
+            for place, choices in enumerate(self.action["sizes"])
+            for choice in range(choices)
+        ]
+
+    @property
     def input_meaning(self) -> dict[str, Any]:
         """The parts of an observation and what made them so."""
         return {"observations": self.observations, "wrappers": self.wrappers}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
+from resdomains.interop import Weights
 from resdomains.training import BadSample, Film, Optimization, StepResult, Task, schema
 from resdomains.training.randomness import keys
 from resdomains.training.schema import Split
@@ -35,6 +36,7 @@ from .recordings import Recording, read_recordings, records
 from .recordings import collate as recordings_batch
 from .rollout import Acted, Rollout, Runner
 from .spec import PolicySpec
+from .updates import clip_gradients
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,6 +74,7 @@ class RLPolicy(Task):
             out.
         spec: The environment's description.
         optimization: Optimizer, rate and schedule, a step of which is an iteration; Adam-like optimizers are usual.
+        weights: Weights to begin with, such as an earlier run's; for another environment's actions the head is new.
         algorithm: PPO's numbers.
         stems: For observations of several parts: a network for each part that is no vector, by name.
         embedding: Makes one vector of the backbone's features.
@@ -113,6 +116,7 @@ class RLPolicy(Task):
         backbone: nn.Module,
         spec: dict[str, Any],
         optimization: Optimization | None = None,
+        weights: Weights | None = None,
         algorithm: PPO | None = None,
         stems: Mapping[str, nn.Module] | None = None,
         embedding: Callable[[Sequence[int]], Embedding] = Pooled,
@@ -134,7 +138,7 @@ class RLPolicy(Task):
         self.embedding = embedding(shape)
         continuous = self.policy_spec.action["kind"] == "continuous"
         numbers = self.distribution.size // 2 if continuous else self.distribution.size
-        self.policy_head = PolicyHead(
+        self.head = PolicyHead(
             self.embedding.channels, numbers, numbers if continuous else 0, log_std
         )
         own = critic == "separate"
@@ -145,6 +149,10 @@ class RLPolicy(Task):
         self.return_normalization = (
             ReturnNormalization(self.algorithm.discount) if normalize_rewards else None
         )
+        further = ("inputs", "embedding", "critic_backbone", "critic_embedding", "value_head")
+        normalized = ("return_normalization",) if normalize_rewards else ()
+        others = [name for name in further if own or not name.startswith("critic")]
+        self.begin_with(weights, self.head, self.policy_spec, [*others, *normalized])
         self.acting = acting
         self._episodes, self._first_seed, self._render = 10, 0, False
         self.build_all_metrics()
@@ -159,14 +167,14 @@ class RLPolicy(Task):
         """Return the parameters (N, P) of the distribution of actions, and the values (N,)."""
         x = self.inputs(observations)
         embedded = self.embedding(self.backbone(x))
-        return self.policy_head(embedded), self._value(x, embedded)
+        return self.head(embedded), self._value(x, embedded)
 
     def policy(self, observations: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the parameters, and the values where the critic reads the same network."""
         x = self.inputs(observations)
         embedded = self.embedding(self.backbone(x))
         own = self.critic_backbone is not None
-        return self.policy_head(embedded), None if own else self.value_head(embedded)
+        return self.head(embedded), None if own else self.value_head(embedded)
 
     def values(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Return the values (N,)."""
@@ -404,7 +412,7 @@ class RLPolicy(Task):
                 parameter.grad = None
             self.manual_backward(found.loss)
             if algorithm.max_gradient_norm is not None:
-                nn.utils.clip_grad_norm_(learning, algorithm.max_gradient_norm)
+                clip_gradients(learning, algorithm.max_gradient_norm)
             optimizer.step()
         return self._mean(torch.stack(parts))
 

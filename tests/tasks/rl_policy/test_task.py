@@ -10,6 +10,7 @@ from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import CliError
 from resdomains.cli.session import Session
 from resdomains.core import ResidualMLP, impala
+from resdomains.interop import Checkpoint
 from resdomains_tasks.rl_policy import PPO, Flattened, RLPolicy
 from resdomains_tasks.rl_policy.environments import Autoreset, describe, make_environments
 from resdomains_tasks.rl_policy.rollout import Runner
@@ -173,3 +174,38 @@ def test_pictures_are_read_by_a_convolutional_network() -> None:
     parameters, values = task({"observation": seen})
     assert parameters.shape == (2, 2)
     assert values.shape == (2,)
+
+
+def save(task: RLPolicy, path: Path) -> Checkpoint:
+    checkpoint: dict[str, Any] = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return Checkpoint(str(path))
+
+
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_a_policy_goes_on_with_all_of_an_earlier_one(critic: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"critic": critic, "normalize_rewards": True}
+    first = policy(**options)
+    seen = torch.randn(50, 4) * 3 + 1
+    first.inputs.update({"observation": seen}, torch.ones(50, dtype=torch.bool))
+    assert first.return_normalization is not None
+    first.return_normalization.moments.variance.fill_(7.0)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    later = policy(**options, weights=save(first, tmp_path / "first.ckpt"))
+    assert later.notes == []
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, later.state_dict()[name]), name
+
+
+def test_another_environments_actions_begin_anew(tmp_path: Path) -> None:
+    weights = save(policy("MountainCar-v0"), tmp_path / "first.ckpt")
+    other = policy("MountainCarContinuous-v0", weights=weights)
+    (note,) = other.notes
+    assert "the head is not all of" in note
+    other = policy("MountainCar-v0", normalize_rewards=True, weights=weights)
+    (note,) = other.notes
+    assert note.startswith("weights: these begin anew")
+    assert note.endswith(": return_normalization")
