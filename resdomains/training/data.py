@@ -5,7 +5,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from filelock import FileLock
@@ -163,7 +163,7 @@ class DataModule(LightningDataModule, ABC):
         """The epoch under way, from 0."""
         return 0 if self.trainer is None else self.trainer.current_epoch
 
-    def ready(self) -> "DataModule":
+    def ready(self) -> Self:
         """Prepare the data if that is still to be done, and return self."""
         if not self._prepared:
             # A file of one's own: many systems forbid opening another user's in a shared temporary folder.

@@ -186,7 +186,7 @@ class Gymnasium(DataModule):
         Raises:
             ValueError: If there is no such environment, an extra is missing, or a space is not supported.
         """
-        self.described = describe(
+        self.described: PolicySpec = describe(
             self.environment,
             self.options,
             self.wrappers,
@@ -199,7 +199,7 @@ class Gymnasium(DataModule):
     @property
     def spec(self) -> dict[str, Any]:
         """The environment's description."""
-        return self.ready().described.plain()  # type: ignore[attr-defined]  # `ready` returns itself
+        return self.ready().described.plain()
 
     @property
     def notes(self) -> list[str]:
@@ -264,7 +264,7 @@ class Gymnasium(DataModule):
                 )
             count = self.num_environments // world
             environments = make_environments(
-                self.ready().described,  # type: ignore[attr-defined]
+                self.ready().described,
                 count,
                 vectorization=self.vectorization,
                 autoreset=self.autoreset,
@@ -279,8 +279,7 @@ class Gymnasium(DataModule):
     def judge(self, count: int) -> VectorEnvironments:
         """Return environments for so many episodes, each with a seed of its own."""
         if count not in self._judges:
-            described: PolicySpec = self.ready().described  # type: ignore[attr-defined]
-            self._judges[count] = evaluation_environments(described, count)
+            self._judges[count] = evaluation_environments(self.ready().described, count)
         return self._judges[count]
 
     def state_dict(self) -> dict[str, Any]:

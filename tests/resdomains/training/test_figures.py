@@ -292,7 +292,7 @@ def test_the_first_training_batch_is_drawn_and_nothing_else_changes(tmp_path: Pa
     assert drawn.shape == (3, 8, 4)
     # Jitter moves all points of a cloud by less than three; the clouds' distance tells the batch.
     _, plainly = fit(tmp_path / "c", Clouds(), task=First)
-    points = Clouds().ready().points[seen[0]]  # type: ignore[attr-defined]
+    points = Clouds().ready().points[seen[0]]
     expected = points.clamp(0, 1).mul(255).byte()
     assert torch.equal(pixels(plainly.pictures / "train_samples.png")[0], expected)
 

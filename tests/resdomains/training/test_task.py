@@ -30,6 +30,7 @@ from resdomains.training import (
     schema,
 )
 from resdomains.training.batches import Batches, LengthBatches
+from resdomains.training.callbacks import Checkpoints
 from resdomains.training.schema import Split
 from resdomains.training.task import computed
 from tests.resdomains.training.toy import Clouds, Linear, Side
@@ -561,6 +562,7 @@ def test_a_row_is_logged_whenever_an_interval_of_steps_is_full(
 
 def test_the_best_checkpoint_is_judged_by_what_the_task_monitors(tmp_path: Path) -> None:
     task, _ = fit(tmp_path, Clouds(), epochs=1, task=ByHand)
-    (best,) = (c for c in task.trainer.checkpoint_callbacks if c.filename == "best")  # type: ignore[attr-defined]
+    (best,) = (c for c in task.trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
     assert best.monitor == "val/top1"
+    assert best.best_model_score is not None
     assert float(best.best_model_score) == float(task.results["val"]["top1"])

@@ -7,7 +7,7 @@ from resdomains_tasks.image_classification import Digits
 
 @pytest.fixture(scope="module")
 def data() -> Digits:
-    return Digits(batch_size=64).ready()  # type: ignore[return-value]
+    return Digits(batch_size=64).ready()
 
 
 def test_the_first_scans_validate_and_the_last_test(data: Digits) -> None:

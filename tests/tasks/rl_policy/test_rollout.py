@@ -34,7 +34,8 @@ def act(step: int, observations: dict[str, Tensor], masks: Tensor | None) -> Act
 
 
 def valid_rewards(rollout: Rollout) -> list[float]:
-    return rollout.rewards[:, 0][~rollout.reset[:, 0]].tolist()
+    found: list[float] = rollout.rewards[:, 0][~rollout.reset[:, 0]].tolist()
+    return found
 
 
 def test_next_step_rollouts_mark_the_steps_that_only_reset() -> None:

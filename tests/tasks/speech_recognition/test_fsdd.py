@@ -168,7 +168,7 @@ def test_a_bad_take_stands_in_no_string_when_skipped(tmp_path: Path) -> None:
     values[7] = np.nan
     save_values(tmp_path / "3_ann_10.wav", values)
     data = strings(tmp_path, bad_samples="skip").ready()
-    assert [Path(b.source).name for b in data.left_out] == ["3_ann_10.wav"]  # type: ignore[attr-defined]
+    assert [Path(b.source).name for b in data.left_out] == ["3_ann_10.wav"]
     batch = data.ready_dataset("train").__getitems__(list(range(40)))  # type: ignore[attr-defined]
     assert batch["waveform"].isfinite().all()
 
