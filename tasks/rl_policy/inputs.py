@@ -100,8 +100,12 @@ class Inputs(nn.Module):
         """
         for name, normalization in self.normalizations.items():
             x = observations[name][valid]
-            moments = RunningMoments.moments(x if x.dim() == 2 else x[:, :, -1])
-            cast(ObservationNormalization, normalization).update(*_of_all_processes(moments))
+            kept = cast(ObservationNormalization, normalization)
+            count, mean, m2 = (
+                part.to(kept.shift.device)
+                for part in RunningMoments.moments(x if x.dim() == 2 else x[:, :, -1])
+            )
+            kept.update(*_of_all_processes((count, mean, m2)))
 
     def _read(self, name: str, x: Tensor) -> Tensor:
         part = self.parts[name]
