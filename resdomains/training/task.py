@@ -425,6 +425,10 @@ class Task(LightningModule, ABC):
         else:
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
+    def schedule_steps(self, optimizer_steps: int) -> int:
+        """Return how many steps of the schedule so many optimizer steps are."""
+        return optimizer_steps
+
     def total_steps(self) -> int:
         """Return the steps of the schedule in the whole run: those of the optimizer, unless a task optimises by hand.
 
@@ -435,7 +439,7 @@ class Task(LightningModule, ABC):
         """
         trainer = self.trainer
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by `fit(datamodule=...)`
-        ends = [trainer.max_steps] if trainer.max_steps >= 0 else []
+        ends = [self.schedule_steps(trainer.max_steps)] if trainer.max_steps >= 0 else []
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
             batches = len(data.batch_sampler("train", trainer.global_rank, trainer.world_size))
             limit = trainer.limit_train_batches

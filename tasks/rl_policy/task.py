@@ -193,6 +193,11 @@ class RLPolicy(Task):
         """How many iterations are done."""
         return int(cast(LRScheduler, self.lr_schedulers()).last_epoch)
 
+    def schedule_steps(self, optimizer_steps: int) -> int:
+        """Return how many iterations make so many updates, if none is stopped early."""
+        minibatches_of_one = -(-cast(Any, self.data).batch_size // self.algorithm.minibatch_size)
+        return -(-optimizer_steps // (self.algorithm.epochs * minibatches_of_one))
+
     @property
     def monitor(self) -> str:
         """The score; the return where an environment has no references."""

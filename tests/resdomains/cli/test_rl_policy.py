@@ -55,6 +55,20 @@ def test_an_environment_becomes_a_film_and_a_policy_that_plays(cli: Run) -> None
     assert (status, "--episodes 0: must be at least 1, got 0" in errors) == (2, True)
 
 
+def test_a_number_of_updates_ends_a_run_and_its_schedule(cli: Run) -> None:
+    # An iteration of 64 steps in minibatches of 32 makes 4 updates in 2 epochs.
+    small = (
+        *("--model.algorithm.minibatch_size", "32", "--model.algorithm.epochs", "2"),
+        *("--model.optimization.lr", "3e-3"),
+    )
+    status, _, errors = cli("fit", *SHORT, *small, "--trainer.max_steps", "10")
+    assert status == 0, errors
+    with (run_folder() / "metrics.csv").open() as file:
+        rates = [float(row["train/lr"]) for row in csv.DictReader(file) if row["train/lr"]]
+    # As the rate stands after each of three iterations: it falls to 0 in a straight line, begun at 2/3.
+    assert rates == pytest.approx([3e-3 / 3, 0, 0], abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("command", "options", "message"),
     [
