@@ -89,6 +89,8 @@ CASE = TaskCase(
     ],
     batch=few_steps,
     overfit_steps=200,
+    # Several updates an iteration, of minibatches that processes share unevenly.
+    sample_wise={"model.algorithm.epochs": "3", "model.algorithm.minibatch_size": "48"},
 )
 
 
