@@ -373,18 +373,11 @@ class _Fit:
         best = self._best_score()
         final = report.scalars(self.task, "val")
         chance = self.task.chance(self.task.spec)
-        values["best"] = (
-            {}
-            if best is None
-            else {
-                self.monitor: best,
-                **(
-                    {schema.VAL_SKILL: schema.skill(best, chance)}
-                    if self.monitor == schema.VAL_SCORE
-                    else {}
-                ),
-            }
-        )
+        values["best"] = {}
+        if best is not None and self.monitor is not None:
+            score = self.task.score_of(best)
+            skill = schema.skill(score, chance)
+            values["best"] = {self.monitor: best, schema.VAL_SCORE: score, schema.VAL_SKILL: skill}
         values["final"] = {schema.key("val", name): value for name, value in final.items()}
         values |= {schema.key("test", n): v for n, v in report.scalars(self.task, "test").items()}
         values |= {

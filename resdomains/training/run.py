@@ -154,7 +154,8 @@ class Run:
             facts: The run's config for W&B (`run_facts`), all plain.
             metric_names: The names of the task's own metrics.
         """
-        table = CSVLogger(str(self.folder), name="", version="")
+        # Every row at once: whoever watches a slow run sees where it is, and a killed one loses nothing.
+        table = CSVLogger(str(self.folder), name="", version="", flush_logs_every_n_steps=1)
         mode = self.wandb.resolved_mode()
         if not is_first_process():
             return [table]

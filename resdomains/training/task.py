@@ -385,6 +385,10 @@ class Task(LightningModule, ABC):
         """The name of the validation's result whose highest value makes the best checkpoint."""
         return schema.VAL_SCORE
 
+    def score_of(self, monitored: float) -> float:
+        """Return the score that goes with a value of what `monitor` names."""
+        return monitored
+
     @property
     def steps_done(self) -> int:
         """How many of `total_steps` are taken."""

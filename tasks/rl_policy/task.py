@@ -200,8 +200,12 @@ class RLPolicy(Task):
 
     @property
     def monitor(self) -> str:
-        """The score; the return where an environment has no references."""
-        return schema.VAL_SCORE if self.policy_spec.has_reference else schema.key("val", "return")
+        """The return: the score is clipped, and not every environment has one."""
+        return schema.key("val", "return")
+
+    def score_of(self, monitored: float) -> float:
+        """Return the score of a return."""
+        return float(self.score({"return": torch.tensor(monitored)}))
 
     @property
     def gradient_clip(self) -> tuple[str, float | None]:

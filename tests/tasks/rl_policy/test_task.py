@@ -102,8 +102,8 @@ def test_the_score_goes_from_random_to_reference(brought: float, score: float) -
     spec = describe("CartPole-v1", random_return=20.0, reference_return=500.0).plain()
     task = RLPolicy(backbone=ResidualMLP(1, 8, 4), spec=spec)
     assert float(task.score({"return": torch.tensor(brought)})) == pytest.approx(score)
+    assert task.score_of(brought) == pytest.approx(score)
     assert task.chance(spec) == 0.0
-    assert task.monitor == "val/score"
 
 
 def test_without_references_there_is_no_score_and_the_return_is_monitored() -> None:
