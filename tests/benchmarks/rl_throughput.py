@@ -8,7 +8,8 @@
 - The same PPO in a bare loop: the task's own parts with an optimizer, without Lightning, logging and callbacks.
 - Atari (Breakout): IMPALA's network with a layer of 256, read by policy and critic. Stable-Baselines3 plays through its
   Atari wrappers, which need opencv-python-headless, and has the same module as features extractor. Both take the
-  paper's numbers, but for 32 steps an iteration rather than 128: they cost the same each and are measured sooner.
+  paper's numbers, but for 32 steps an iteration rather than 128: they cost the same each and are measured sooner. Ours
+  in float32 as the peer, and in the precision that a run takes by itself on this machine.
 
 Ours trains in `Trainer.fit` with everything that a run has. Environments and networks are built, and some iterations
 done, before the clock starts. All take turns in one process.
@@ -41,6 +42,7 @@ from torch import Tensor, nn
 from resdomains.cli.quiet import quiet
 from resdomains.core import FeedForward, NoNorm, impala, simba
 from resdomains.training import Optimization, Run, RunOptions, WandbOptions, WarmupLinear, run_facts
+from resdomains.training.precision import choose_precision
 from resdomains_tasks.rl_policy import (
     PPO,
     AtariPreprocessing,
@@ -170,7 +172,7 @@ class _Clock(pl.Callback):
         return (marks[-1] - marks[0]) / (len(marks) - 1)
 
 
-def ours(setting: Setting) -> float:
+def ours(setting: Setting, precision: Any = "32-true") -> float:
     """Return the environment steps per second of `Trainer.fit` with everything that a run has."""
     task, data = setting.build()
     options = RunOptions(root=Path(mkdtemp()), wandb=WandbOptions(mode="disabled"))
@@ -185,6 +187,7 @@ def ours(setting: Setting) -> float:
         log_every_n_steps=1,
         enable_model_summary=False,
         accelerator="cpu",
+        precision=precision,
     ).fit(task, data)
     return setting.batch / clock.seconds()
 
@@ -316,9 +319,11 @@ def main() -> None:
         report("rl_throughput_loop", rows("CartPole-v1", figures, "bare loop"))
     if "atari" in arguments.what:
         torch.set_num_threads(arguments.atari_threads)
+        chosen = choose_precision("cpu").name
         runs = {
             "Stable-Baselines3": peer(peer_atari(), ATARI),
-            "ours": lambda: ours(ATARI),
+            "ours, float32": lambda: ours(ATARI),
+            f"ours, as a run chooses here: {chosen}": lambda: ours(ATARI, chosen),
         }
         figures = figures_in_turn(runs, arguments.rounds, warmup=0)
         report("rl_throughput_atari", rows("Breakout", figures, "Stable-Baselines3"))
