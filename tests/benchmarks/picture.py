@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks.picture runs/image_classification/digits/<time>
 python -m tests.benchmarks.picture runs/object_detection/scenes/<time>
+python -m tests.benchmarks.picture runs/rl_policy/lunarlander/<time>
 """
 
 import argparse
@@ -13,8 +14,27 @@ FOLDER = Path(__file__).parent / "pictures"
 PARTS = {
     "digits": ("learning_curves", "test_confusion", "test_mistakes"),
     "scenes": ("test_pictures", "test_precision_recall"),
+    "lunarlander": ("learning_curves", "test_episode", "test_returns"),
 }
-HEIGHTS = {"digits": 420, "scenes": 560}
+HEIGHTS = {"digits": 420, "scenes": 560, "lunarlander": 420}
+FRAMES = (3, 2)  # of a film: columns and rows
+
+
+def drawn(folder: Path, part: str) -> Image.Image:
+    """Return a picture of a run, or some frames of a film, evenly spaced."""
+    still = folder / f"{part}.png"
+    if still.exists():
+        with Image.open(still) as picture:
+            return picture.convert("RGB")
+    columns, rows = FRAMES
+    with Image.open(folder / f"{part}.gif") as film:
+        last = getattr(film, "n_frames", 1) - 1
+        sheet = Image.new("RGB", (columns * film.width, rows * film.height), "white")
+        for place in range(columns * rows):
+            film.seek(place * last // (columns * rows - 1))
+            corner = (place % columns * film.width, place // columns * film.height)
+            sheet.paste(film.convert("RGB"), corner)
+    return sheet
 
 
 def main() -> None:
@@ -26,15 +46,14 @@ def main() -> None:
     height = HEIGHTS[name]
     parts = []
     for part in PARTS[name]:
-        with Image.open(run / "pictures" / f"{part}.png") as picture:
-            drawn = picture.convert("RGB")
-        size = (drawn.width * height // drawn.height, height)
-        parts.append(drawn.resize(size, Image.Resampling.LANCZOS))
+        picture = drawn(run / "pictures", part)
+        size = (picture.width * height // picture.height, height)
+        parts.append(picture.resize(size, Image.Resampling.LANCZOS))
     whole = Image.new("RGB", (sum(part.width for part in parts), height), "white")
     left = 0
-    for drawn in parts:
-        whole.paste(drawn, (left, 0))
-        left += drawn.width
+    for picture in parts:
+        whole.paste(picture, (left, 0))
+        left += picture.width
     FOLDER.mkdir(exist_ok=True)
     whole.quantize(256).save(FOLDER / f"{name}.png", optimize=True)
     print(FOLDER / f"{name}.png")
