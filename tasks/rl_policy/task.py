@@ -195,8 +195,9 @@ class RLPolicy(Task):
 
     def schedule_steps(self, optimizer_steps: int) -> int:
         """Return how many iterations make so many updates, if none is stopped early."""
-        minibatches_of_one = -(-cast(Any, self.data).batch_size // self.algorithm.minibatch_size)
-        return -(-optimizer_steps // (self.algorithm.epochs * minibatches_of_one))
+        assert self.data is not None
+        parts = -(-self.data.batch_size // self.algorithm.minibatch_size)
+        return -(-optimizer_steps // (self.algorithm.epochs * parts))
 
     @property
     def monitor(self) -> str:
@@ -286,7 +287,8 @@ class RLPolicy(Task):
         """Act, estimate advantages, and learn from the steps in minibatches: one iteration."""
         self.seed_draws(batch_idx)
         generator = torch.Generator()
-        seed = cast(Any, self.data).seed
+        assert self.data is not None
+        seed = self.data.seed
         generator.manual_seed(int(keys(seed, self.current_epoch, torch.tensor([batch_idx]))))
         rollout = self.roll_out(batch.runner, batch.steps, generator)
         estimates = self.estimate(rollout, batch.runner)
