@@ -9,7 +9,7 @@ from torch import Tensor
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import CliError
 from resdomains.cli.session import Session
-from resdomains.core import ResidualMLP, impala
+from resdomains.core import Add, Highway, ResidualMLP, impala
 from resdomains.interop import Checkpoint
 from resdomains_tasks.rl_policy import PPO, Flattened, RLPolicy
 from resdomains_tasks.rl_policy.environments import Autoreset, describe, make_environments
@@ -174,6 +174,19 @@ def test_pictures_are_read_by_a_convolutional_network() -> None:
     parameters, values = task({"observation": seen})
     assert parameters.shape == (2, 2)
     assert values.shape == (2,)
+
+
+@pytest.mark.parametrize("merge", [Add, Highway])
+def test_a_policy_of_1024_blocks_learns_in_its_first_block(merge: Any) -> None:
+    task = policy(backbone=ResidualMLP(1024, 4, 4, merge=merge), critic="shared")
+    playing = runner(task)
+    steps = task.first_look(playing, 4, torch.Generator().manual_seed(0))
+    task.step(steps, "train").loss.backward()  # type: ignore[no-untyped-call]
+    blocks = [block for _, block in task.blocks()]
+    first = [p.grad for p in blocks[0].parameters() if p.grad is not None]
+    assert len(blocks) == 1024
+    assert all(gradient.isfinite().all() for gradient in first)
+    assert any(gradient.any() for gradient in first)
 
 
 def save(task: RLPolicy, path: Path) -> Checkpoint:
