@@ -1,12 +1,14 @@
 """What the steps of a rollout turned out to be worth, of all processes' environments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from .ppo import normalise
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class Estimates:
             "explained_variance": explained,
         }
         return cls(_flat(advantages), _flat(returns), _flat(values), valid, measures)
+
+    def normalised(self) -> "Estimates":
+        """Return the same with advantages of mean 0 and standard deviation 1 over all steps that are learned from."""
+        known = torch.from_numpy(self.valid.reshape(-1))
+        advantages = self.advantages.masked_scatter(known, normalise(self.advantages[known]))
+        return replace(self, advantages=advantages)
 
     def own(self, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return advantages, returns and values (T * E,) of some of the environments, such as this process's."""

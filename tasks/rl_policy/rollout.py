@@ -66,6 +66,11 @@ class Rollout:
     final: dict[str, Tensor] | None
     final_places: npt.NDArray[np.int64]
 
+    @property
+    def seen(self) -> dict[str, Tensor]:
+        """The observations that actions were chosen for, (T * E, ...) by name."""
+        return {name: part[:-1].flatten(0, 1) for name, part in self.observations.items()}
+
 
 class Runner:
     """This process's training environments, and what all processes' episodes under way have come to.

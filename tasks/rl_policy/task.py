@@ -307,13 +307,9 @@ class RLPolicy(Task):
     def first_look(self, runner: Runner, steps: int, generator: torch.Generator) -> Transitions:
         """Act, and return the steps as a single minibatch, advantages normalised: what the first update looks at."""
         rollout = self.roll_out(runner, steps, generator)
-        estimates = self.estimate(rollout, runner)
-        every = self.transitions(rollout, estimates, runner.own)
+        estimates = self.estimate(rollout, runner).normalised()
         valid = torch.from_numpy(estimates.valid[:, runner.own].reshape(-1)).nonzero().squeeze(1)
-        chosen = every[valid.to(self.device)]
-        known = estimates.advantages[torch.from_numpy(estimates.valid.reshape(-1))]
-        std, mean = torch.std_mean(known) if len(known) > 1 else (torch.ones(()), torch.zeros(()))
-        return replace(chosen, advantages=(chosen.advantages - mean) / (std + 1e-8))
+        return self.transitions(rollout, estimates, runner.own)[valid.to(self.device)]
 
     def roll_out(self, runner: Runner, steps: int, generator: torch.Generator) -> Rollout:
         """Act in the environments, with noise that all processes draw alike: each takes its environments' part."""
@@ -386,10 +382,8 @@ class RLPolicy(Task):
         parameters = rollout.parameters.flatten(0, 1)
         actions = rollout.actions.flatten(0, 1)
         masks = None if rollout.masks is None else rollout.masks.flatten(0, 1)
-        # The last row of observations follows the last step.
-        observations = {name: x[:-1].flatten(0, 1) for name, x in rollout.observations.items()}
         return Transitions(
-            observations={name: x.to(self.device) for name, x in observations.items()},
+            observations={name: x.to(self.device) for name, x in rollout.seen.items()},
             actions=actions.to(self.device),
             log_probs=self.distribution.log_prob(parameters, actions, masks).to(self.device),
             advantages=advantages.to(self.device),
@@ -437,10 +431,8 @@ class RLPolicy(Task):
         """Yield this process's steps of each minibatch of all epochs."""
         algorithm = self.algorithm
         valid = estimates.valid.reshape(-1)
-        advantages = estimates.advantages
-        if algorithm.normalize_advantages == "rollout":
-            known = torch.from_numpy(valid)
-            advantages = advantages.masked_scatter(known, normalise(advantages[known]))
+        of_rollout = algorithm.normalize_advantages == "rollout"
+        advantages = (estimates.normalised() if of_rollout else estimates).advantages
 
         def part(index: Tensor) -> Transitions:
             chosen = advantages[index]
@@ -481,8 +473,7 @@ class RLPolicy(Task):
 
     def _remember(self, rollout: Rollout) -> None:
         """Take the rollout's observations into the running moments, those of all processes."""
-        observations = {name: x[:-1].flatten(0, 1) for name, x in rollout.observations.items()}
-        self.inputs.update(observations, torch.from_numpy(~rollout.reset.reshape(-1)))
+        self.inputs.update(rollout.seen, torch.from_numpy(~rollout.reset.reshape(-1)))
 
     @torch.no_grad()
     def _values_of(self, observations: Mapping[str, Tensor]) -> Tensor:
