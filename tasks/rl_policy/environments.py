@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from .references import REFERENCES
-from .registration import constructed, find, make
+from .registration import constructed, find, make, metadata, registered
 from .spaces import ActionDecoder, Encoder, describe_action, describe_observation
 from .spec import PolicySpec
 from .vectors import MASK, Atari, Batch, EnvironmentFailed, Guard, Guarded, Native, random_action
@@ -349,8 +349,8 @@ def describe(
     found = find(environment)
     plain = dict(options or {})
     if random_return is None and reference_return is None and environment in REFERENCES:
-        known = REFERENCES[environment]
-        random_return, reference_return, source = known.random, known.reference, known.source
+        told = REFERENCES[environment]
+        random_return, reference_return, source = told.random, told.reference, told.source
     masked, limited = False, True
     if _is_atari(found, wrappers):
         vector = _make_native(found, plain, wrappers, 1, "next_step", False, False)
@@ -411,7 +411,7 @@ def make_environments(
         raise ValueError(f"at least 1 environment must be made, got {count}")
     if autoreset not in MODES:
         raise ValueError(f"autoreset must be one of {', '.join(MODES)}, got {autoreset!r}")
-    found = find(spec.environment)
+    found = registered(spec.environment)
     wrappers = [Wrapping.of(plain) for plain in spec.wrappers]
     if render and not can_draw(spec.environment):
         raise ValueError(
@@ -435,13 +435,7 @@ def make_environments(
 
 def can_draw(environment: str) -> bool:
     """Whether an environment can draw pictures of itself."""
-    found = find(environment)
-    entry = found.entry_point
-    creator: object = entry
-    if isinstance(entry, str):
-        creator = constructed(found, lambda: load_env_creator(entry))
-    metadata = getattr(creator, "metadata", {})
-    return "rgb_array" in metadata.get("render_modes", ())
+    return "rgb_array" in metadata(find(environment)).get("render_modes", ())
 
 
 def _vectorization(

@@ -5,14 +5,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
-
-from gymnasium.envs.registration import load_env_creator
 
 from resdomains.training import Film, NoFilm
 
 from .episodes import Act, Noise, evaluation_environments, play
-from .registration import find
+from .registration import metadata, registered
 from .spec import PolicySpec
 
 _RATE = 30.0  # gymnasium's own where an environment states none
@@ -58,7 +55,7 @@ def rate(spec: PolicySpec) -> float:
     for wrapper in spec.wrappers:
         if wrapper["name"] == "AtariPreprocessing":
             return _ATARI_RATE / float(wrapper["options"].get("frame_skip", 4))
-    return float(_metadata(spec).get("render_fps") or _RATE)
+    return float(metadata(registered(spec.environment)).get("render_fps") or _RATE)
 
 
 def on_screen(spec: PolicySpec) -> PolicySpec:
@@ -72,7 +69,7 @@ def on_screen(spec: PolicySpec) -> PolicySpec:
         raise ValueError(
             f"there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set); {instead}"
         )
-    if "human" not in _metadata(spec).get("render_modes", ()):
+    if "human" not in metadata(registered(spec.environment)).get("render_modes", ()):
         raise ValueError(f"{spec.environment} opens no window; {instead} where it draws pictures")
     return replace(spec, options={**spec.options, "render_mode": "human"})
 
@@ -93,10 +90,3 @@ def _no_window() -> Iterator[None]:
         yield
     finally:
         del os.environ[_SDL]
-
-
-def _metadata(spec: PolicySpec) -> dict[str, Any]:
-    """What the environment's class states of itself; nothing where it is made by a function."""
-    entry = find(spec.environment).entry_point
-    made = load_env_creator(entry) if isinstance(entry, str) else entry
-    return dict(getattr(made, "metadata", {}))

@@ -2,11 +2,12 @@
 
 import difflib
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from .wrappers import Environment, Wrapping
 
@@ -48,6 +49,21 @@ def find(environment: str) -> EnvSpec:
             "found as `package:id`, which imports the package first"
         )
     return found
+
+
+def registered(environment: str) -> EnvSpec:
+    """What gymnasium has registered under the id that a checkpoint states: no module is imported on its word.
+
+    Raises:
+        ValueError: If there is none, or the id names a module that has not been imported.
+    """
+    module = environment.rpartition(":")[0]
+    if module and module not in sys.modules:
+        raise ValueError(
+            f"the environment {environment!r} is of the module {module!r}, which a checkpoint cannot ask to import: "
+            f"name it with --plugin {module}"
+        )
+    return find(environment)
 
 
 def make(
@@ -93,6 +109,19 @@ def constructed(found: EnvSpec, construct: Callable[[], Result]) -> Result:
         raise ValueError(
             f"{found.id} cannot be made: {type(error).__name__}: {error} (data.options are its arguments)"
         ) from error
+
+
+def metadata(found: EnvSpec) -> dict[str, Any]:
+    """What an environment's class states of itself; nothing where it is made by a function.
+
+    Raises:
+        ValueError: If the class cannot be imported; the message says what to install.
+    """
+    entry = found.entry_point
+    creator: object = entry
+    if isinstance(entry, str):
+        creator = constructed(found, lambda: load_env_creator(entry))
+    return dict(getattr(creator, "metadata", {}))
 
 
 def _register(environment: str, namespace: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import gymnasium
 import pytest
 
-from resdomains_tasks.rl_policy.registration import find, make
+from resdomains_tasks.rl_policy.registration import find, make, registered
 from resdomains_tasks.rl_policy.wrappers import ClipReward, FrameStack, Greyscale
 
 from . import worlds
@@ -77,3 +77,11 @@ def test_a_missing_package_brings_the_extra_to_install(
         monkeypatch.delitem(gymnasium.registry, known)
     with pytest.raises(ValueError, match=rf'pip install "resdomains\[{extra}\]"'):
         find_and_make(environment)
+
+
+def test_a_checkpoint_does_not_say_what_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with pytest.raises(ValueError, match="name it with --plugin this"):
+        registered("this:CartPole-v1")
+    assert "this" not in sys.modules
+    assert registered("gymnasium:CartPole-v1").id == "CartPole-v1"
