@@ -1,6 +1,5 @@
 """Train a composed config and keep the record of it."""
 
-import errno
 import os
 import shlex
 import signal
@@ -24,15 +23,15 @@ from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import FAILED, INTERRUPTED, TERMINATED, CliError, ConfigError
 from resdomains.cli.explain import explain_key
-from resdomains.cli.interruption import StopBetweenSteps
-from resdomains.cli.main import complain, unexpected
+from resdomains.cli.failures import explain_failure
+from resdomains.cli.interruption import SaveOnInterrupt, StopBetweenSteps
+from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import ApplyOptimization, changed_keys, check_spec
 from resdomains.cli.session import Session
 from resdomains.core import compile_blocks
 from resdomains.training import (
     BadCheckpoint,
-    BadSample,
     DataModule,
     Run,
     Task,
@@ -41,8 +40,10 @@ from resdomains.training import (
     run_facts,
     schema,
 )
-from resdomains.training.callbacks import Checkpoints, peak_memory_mib
+from resdomains.training.callbacks import peak_memory_mib
 from resdomains.training.precision import Precision, choose_precision
+from resdomains.training.saving import Checkpoints
+from resdomains.training.weights_and_biases import finish_wandb
 
 
 def compose(arguments: Arguments, *, portable: bool = False) -> Session:
@@ -166,14 +167,6 @@ def build_trainer(
     return trainer, precision
 
 
-# How gloo and NCCL say that a process at the other end has gone.
-_PEER_GONE = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "remote process has terminated",
-)
-
-
 class _Fit:
     """One run from its first line to its last."""
 
@@ -196,7 +189,7 @@ class _Fit:
         callbacks = self.run.callbacks(self.monitor)
         if self.changed is not None:
             callbacks.append(ApplyOptimization())
-        callbacks.append(StopBetweenSteps())
+        callbacks += [SaveOnInterrupt(self.run.last_checkpoint), StopBetweenSteps()]
         try:
             self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
         except ConfigError:
@@ -323,19 +316,9 @@ class _Fit:
         if isinstance(error, CliError):
             complain(str(error))
             return error.status
-        if isinstance(error, TrainingDiverged):
-            # All processes see the same loss.
-            rank_zero_only(complain)(str(error))
-        elif self.trainer.world_size > 1 and any(sign in str(error) for sign in _PEER_GONE):
-            complain("stopped, because another process ended; its own error says why")
-        elif isinstance(error, BadSample):
-            complain(f"data: {error}")
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            complain(
-                f"no space left for {error.filename or self.run.folder}; free some and go on:\n{self.how_to_go_on()}"
-            )
-        else:
-            complain(unexpected(error, self.run.folder))
+        message = explain_failure(error, self.run, self.trainer, self.how_to_go_on())
+        # All processes see the same loss.
+        (rank_zero_only(complain) if isinstance(error, TrainingDiverged) else complain)(message)
         if self.session.traceback:
             traceback.print_exception(error)
         return FAILED
@@ -411,9 +394,7 @@ class _Fit:
         except OSError as failure:
             complain(f"summary.json could not be written: {failure.strerror}")
         if any(type(logger).__name__ == "WandbLogger" for logger in self.trainer.loggers):
-            import wandb
-
-            wandb.finish(exit_code=0 if status == "finished" else 1)
+            finish_wandb(status == "finished")
 
     @rank_zero_only
     def show(self) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -52,3 +53,27 @@ class StopBetweenSteps(Callback):
         """Listen no longer."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class SaveOnInterrupt(Callback):
+    """Save a checkpoint when the run is stopped by Ctrl-C or a signal, so that it can go on.
+
+    Args:
+        path: Where to save.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save when the exception is an interruption; one process of several cannot save alone."""
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        if (
+            stopped
+            and trainer.world_size == 1
+            and trainer.global_step > 0
+            and trainer.state.fn == "fit"
+        ):
+            trainer.save_checkpoint(self.path)

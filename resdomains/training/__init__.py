@@ -17,8 +17,9 @@ from resdomains.training.optimization import (
     WarmupCosine,
     WarmupLinear,
 )
-from resdomains.training.run import Run, RunOptions, WandbOptions, run_facts
+from resdomains.training.run import Run, RunOptions, run_facts
 from resdomains.training.task import StepResult, Task, TrainingDiverged
+from resdomains.training.weights_and_biases import WandbOptions
 
 __all__ = [
     "EMA",

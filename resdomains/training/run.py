@@ -1,7 +1,6 @@
 """A run's folder, loggers, callbacks and summary."""
 
 import json
-import os
 import platform
 import subprocess
 import time
@@ -9,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback
@@ -17,53 +16,17 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from resdomains.core import Stack
-from resdomains.training import schema
 from resdomains.training.callbacks import (
-    Checkpoints,
     Examples,
-    LastEpochs,
     Pictures,
-    SaveOnInterrupt,
     Snapshots,
     StepLog,
     TrainingSamples,
 )
 from resdomains.training.progress import RunProgress
+from resdomains.training.saving import Checkpoints, LastEpochs
 from resdomains.training.task import Task
-
-
-@dataclass
-class WandbOptions:
-    """Where a run goes in Weights & Biases.
-
-    Args:
-        project: Project name.
-        entity: User or team; None for the account's default.
-        mode: `auto` is online when logged in, else offline; it never asks.
-        group: Runs to show together.
-        job_type: Kind of run within a group.
-        tags: Labels.
-    """
-
-    project: str = "resdomains"
-    entity: str | None = None
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    group: str | None = None
-    job_type: str = "fit"
-    tags: list[str] = field(default_factory=list)
-
-    def resolved_mode(self) -> Literal["online", "offline", "disabled"]:
-        """Return the mode that `auto` stands for here and now; W&B's own WANDB_MODE has its say first."""
-        if self.mode != "auto":
-            return self.mode
-        said = os.environ.get("WANDB_MODE")
-        if said in ("offline", "dryrun"):
-            return "offline"
-        if said == "disabled":
-            return "disabled"
-        import wandb
-
-        return "online" if wandb.login(prompt=False, verify=False) else "offline"
+from resdomains.training.weights_and_biases import WandbOptions, begin_wandb
 
 
 @dataclass
@@ -164,32 +127,17 @@ class Run:
         )  # made while the folder is empty: it warns about files that it finds there
         if mode == "disabled":
             return [table]
-        return [table, self._wandb_logger(mode, facts, metric_names)]
-
-    def _wandb_logger(
-        self, mode: Literal["online", "offline"], facts: dict[str, Any], metric_names: list[str]
-    ) -> WandbLogger:
-        import wandb
-
-        # The run is begun here and not by the logger, which would define `*` (a glob that competes with exact names
-        # and wins at random) and pass an argument that W&B warns about.
-        run = wandb.init(
+        run = begin_wandb(
+            self.wandb,
+            mode,
+            self.folder,
             name=f"{self.config}-{self.folder.name}",
-            dir=str(self.folder),
-            mode=mode,
-            project=self.wandb.project,
-            entity=self.wandb.entity,
-            group=self.wandb.group or f"{self.task}/{self.config}",
-            job_type=self.wandb.job_type,
-            tags=[self.task, *self.wandb.tags],
-            config=facts,
-            settings=wandb.Settings(silent=True, console="off"),
+            group=f"{self.task}/{self.config}",
+            tags=[self.task],
+            facts=facts,
+            metric_names=metric_names,
         )
-        for name in ("trainer/global_step", *schema.PROGRESS):
-            run.define_metric(name)
-        for name in (*schema.logged_names(metric_names), *schema.RESIDUAL):
-            run.define_metric(name, step_metric=schema.SAMPLES)
-        return WandbLogger(experiment=run, save_dir=str(self.folder))
+        return [table, WandbLogger(experiment=run, save_dir=str(self.folder))]
 
     def callbacks(self, monitor: str | None) -> list[Callback]:
         """Return what every run has.
@@ -206,7 +154,6 @@ class Run:
             RunProgress(),
             Checkpoints(self.checkpoints, monitor),
             *([LastEpochs(self.checkpoints, self.keep_last)] if self.keep_last else []),
-            SaveOnInterrupt(self.last_checkpoint),
             Pictures(self.pictures, self.tables, self.metrics),
         ]
 

@@ -14,8 +14,7 @@ from resdomains.core import (
     Reversible,
     resnet20,
 )
-from resdomains.training import Task
-from resdomains.training.run import Run, WandbOptions, run_facts
+from resdomains.training import Run, Task, WandbOptions, run_facts
 from tests.resdomains.training.toy import Side
 
 

@@ -30,7 +30,7 @@ from resdomains.training import (
     schema,
 )
 from resdomains.training.batches import Batches, LengthBatches
-from resdomains.training.callbacks import Checkpoints
+from resdomains.training.saving import Checkpoints
 from resdomains.training.schema import Split
 from resdomains.training.task import computed
 from tests.resdomains.training.toy import Clouds, Linear, Side
