@@ -9,11 +9,13 @@ import importlib.util
 import re
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from resdomains import __version__
 
 GROUP = "resdomains.tasks"
 SHIPPED_CONFIGS = "resdomains_configs"
@@ -93,7 +95,7 @@ class Found:
         distribution: Name of the installed distribution.
         version: Version of the distribution.
         plugin: The plugin, or None if it is broken.
-        error: The traceback of a broken plugin, else an empty string.
+        error: The traceback of a broken plugin, or why it does not suit this installation, else an empty string.
     """
 
     name: str
@@ -112,22 +114,18 @@ class Found:
 def discover() -> list[Found]:
     """All plugins that are installed, broken ones included, sorted by name.
 
-    Raises:
-        PluginError: If two distributions register the same name.
+    Of two that register the same name neither is used: the error of the one that is returned names both.
     """
     found: dict[str, Found] = {}
     for point in metadata.entry_points(group=GROUP):
         entry = _load(point)
-        other = found.get(entry.name)
-        if other is not None and (other.distribution, other.value) != (
-            entry.distribution,
-            entry.value,
-        ):
-            raise PluginError(
-                f"task {entry.name!r} is registered twice: by {_origin(other)} and by {_origin(entry)};"
-                " uninstall one of them"
+        other = found.setdefault(entry.name, entry)
+        if (other.distribution, other.value) != (entry.distribution, entry.value):
+            error = (
+                f"task {entry.name!r} is registered twice: by {_origin(other)} and by {_origin(entry)}; "
+                "uninstall one of them"
             )
-        found[entry.name] = entry
+            found[entry.name] = replace(other, plugin=None, error=error)
     return [found[name] for name in sorted(found)]
 
 
@@ -162,11 +160,7 @@ class ConfigEntry:
 
 
 def shipped_configs() -> dict[str, ConfigEntry]:
-    """All shipped configs by name: those of plugins, then fragments such as `trainer/ddp`.
-
-    Raises:
-        PluginError: If two plugins collide.
-    """
+    """All shipped configs by name: those of plugins, then fragments such as `trainer/ddp`."""
     configs: dict[str, ConfigEntry] = {}
     for entry in discover():
         if entry.plugin is None:
@@ -200,9 +194,16 @@ def find_config(name: str) -> Path:
         return configs[name].path
     group = name.partition("/")[0]
     for entry in discover():
-        if entry.name == group and entry.plugin is None:
+        if entry.name != group:
+            continue
+        if entry.plugin is None:
             raise PluginError(
                 f"config {name!r}: the plugin {_origin(entry)} is broken: {entry.reason}"
+            )
+        if config_folder(entry.plugin) is None:
+            raise ConfigNotFound(
+                f"--config {name}: the plugin {_origin(entry)} ships no configs: {entry.plugin.configs!r}, "
+                "where it says that they are, is no package and no folder; give a YAML file of your own"
             )
     if path.is_dir():
         raise ConfigNotFound(
@@ -317,6 +318,14 @@ def _load(point: metadata.EntryPoint) -> Found:
     distribution, version = "unknown", ""
     if point.dist is not None:
         distribution, version = point.dist.name, point.dist.version
+        wanted = _wanted(point.dist)
+        if wanted:
+            # Its code may fail in any way with another version, so it is not run.
+            error = (
+                f"made for resdomains {wanted}, installed is {__version__}; install a version of {distribution} "
+                f"that suits, or pip install 'resdomains{wanted}'"
+            )
+            return Found(point.name, point.value, distribution, version, None, error)
     plugin, error = None, ""
     try:
         value = _attribute(point.module, point.attr)
@@ -330,6 +339,23 @@ def _load(point: metadata.EntryPoint) -> Found:
     except Exception:  # a plugin may fail in any way; its error is shown, the others still work
         error = traceback.format_exc()
     return Found(point.name, point.value, distribution, version, plugin, error)
+
+
+def _wanted(distribution: metadata.Distribution) -> str:
+    """The versions of resdomains that a distribution requires, if the installed one is none of them."""
+    for line in distribution.requires or ():
+        # Those of the built-in tasks' own distribution name its extras, without a version.
+        if not re.match(r"resdomains[\s(\[]*[^;]*[<>=!~]", line, re.IGNORECASE):
+            continue
+        from packaging.requirements import Requirement
+
+        requirement = Requirement(line)
+        if requirement.name.lower() != "resdomains":
+            continue
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and not requirement.specifier.contains(__version__, prereleases=True):
+            return str(requirement.specifier)
+    return ""
 
 
 def _attribute(module: str, attribute: str) -> Any:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from resdomains import __version__
 from resdomains.plugins import (
     ConfigNotFound,
     PluginError,
@@ -36,7 +37,13 @@ class Site:
         self.root = root
 
     def install(
-        self, package: str, name: str, *, plugin: str | None = None, extra: str | None = None
+        self,
+        package: str,
+        name: str,
+        *,
+        plugin: str | None = None,
+        extra: str | None = None,
+        requires: str = "resdomains",
     ) -> Path:
         """Install a package that registers one task, as its only content; returns its folder."""
         folder = self.root / package
@@ -53,6 +60,7 @@ class Site:
             f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\nProvides-Extra: more\n"
             "Requires-Dist: numpy>=1\nRequires-Dist: nowhere-to-be-found>=3; extra == 'more'\n"
             "Requires-Dist: pytest>=99; extra == 'more'\nRequires-Dist: pip; extra == 'other'\n"
+            f"Requires-Dist: {requires}\n"
         )
         (info / "entry_points.txt").write_text(
             f"[resdomains.tasks]\n{name} = {package}.plugin:plugin\n"
@@ -101,14 +109,45 @@ def test_a_broken_plugin_keeps_its_own_error(site: Site, source: str, reason: st
         find_config("broken/first")
 
 
-def test_two_plugins_of_one_name_are_both_named(site: Site) -> None:
+def test_two_plugins_of_one_name_are_both_named_and_leave_others_alone(site: Site) -> None:
     site.install("pkg_one", "twice")
     site.install("pkg_two", "twice")
+    site.install("pkg_three", "once")
+    found = {entry.name: entry for entry in discover()}
+    assert found["twice"].plugin is None
     with pytest.raises(
         PluginError,
         match=r"'twice' is registered twice: .*pkg_(one|two) 1.2 and by .*pkg_(one|two)",
     ):
-        discover()
+        find("twice")
+    assert find("once").name == "once"
+    assert "once/first" in shipped_configs()
+    assert "twice/first" not in shipped_configs()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "suits"),
+    [
+        ("resdomains", True),
+        (f"resdomains>={__version__}", True),
+        ("resdomains[vision] (>=0.1,<1)", True),
+        ("resdomains>=2,<3; extra == 'more'", True),
+        ("resdomains-extras>=2", True),
+        ("resdomains>=2,<3", False),
+        ("Resdomains (<0.1)", False),
+        ("resdomains[vision]~=2.0; python_version > '3'", False),
+    ],
+)
+def test_a_plugin_for_another_version_is_not_run(site: Site, requirement: str, suits: bool) -> None:
+    site.install("pkg_versioned", "versioned", requires=requirement)
+    if suits:
+        assert find("versioned").name == "versioned"
+        return
+    with pytest.raises(
+        PluginError,
+        match=rf"(?s)pkg_versioned 1\.2 is broken:\nmade for resdomains [<~>].*, installed is {__version__}; install a",
+    ):
+        find("versioned")
 
 
 def test_an_unknown_task_gets_the_nearest_name(site: Site) -> None:
@@ -137,6 +176,16 @@ def test_an_unknown_config_gets_the_nearest_name(site: Site) -> None:
         find_config("shipping/frist")
     with pytest.raises(ConfigNotFound, match="is a folder"):
         find_config(".")
+
+
+def test_a_plugin_without_its_configs_is_named(site: Site) -> None:
+    folder = site.install("pkg_without", "bare")
+    (folder / "configs" / "first.yaml").unlink()
+    (folder / "configs").rmdir()
+    with pytest.raises(
+        ConfigNotFound, match=r"pkg_without 1\.2 ships no configs: 'pkg_without\.configs', where"
+    ):
+        find_config("bare/first")
 
 
 def test_fragments_are_shipped_configs_without_a_plugin() -> None:

@@ -8,7 +8,14 @@ from resdomains.cli.arguments import split
 from resdomains.cli.errors import FAILED, CliError
 from resdomains.cli.tables import table
 from resdomains.cli.yaml_files import read_config, summary_of
-from resdomains.plugins import ConfigEntry, Found, discover, extra_of, shipped_configs
+from resdomains.plugins import (
+    ConfigEntry,
+    Found,
+    config_folder,
+    discover,
+    extra_of,
+    shipped_configs,
+)
 
 HELP = {
     "tasks": "usage: resdomains tasks\n\nList the installed tasks, where each comes from and what it still needs.",
@@ -51,9 +58,11 @@ def _tasks() -> int:
 
 
 def state(entry: Found) -> str:
-    """`ready`, `broken`, or what to install."""
+    """`ready`, `broken`, what to install, or that there are no configs."""
     if entry.plugin is None:
         return "broken"
+    if config_folder(entry.plugin) is None:
+        return "no configs"
     extra = extra_of(entry)
     if not extra.missing:
         return "ready"
