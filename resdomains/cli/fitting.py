@@ -43,7 +43,7 @@ from resdomains.training import (
 from resdomains.training.callbacks import peak_memory_mib
 from resdomains.training.precision import Precision, choose_precision
 from resdomains.training.saving import Checkpoints
-from resdomains.training.weights_and_biases import finish_wandb
+from resdomains.training.weights_and_biases import WandbRecord
 
 
 def compose(arguments: Arguments, *, portable: bool = False) -> Session:
@@ -234,8 +234,7 @@ class _Fit:
     def announce(self) -> None:
         """Print the first lines and keep the config."""
         lines = report.first_lines(self.facts, self.task, self.data, self.trainer, self.precision)
-        mode = next((type(logger).__name__ for logger in self.trainer.loggers[1:]), None)
-        lines.append(("W&B", self._wandb_state() if mode else "disabled"))
+        lines.append(("W&B", self._wandb_state()))
         lines.append(("run", report.relative(self.run.folder)))
         if self.session.ckpt_path is not None:
             lines.append(("goes on", f"from {self.session.ckpt_path}"))
@@ -257,13 +256,19 @@ class _Fit:
         )
         return [*self.session.notes, *self.data.notes, *said, *self.task.notes]
 
-    def _wandb_state(self) -> str:
-        import wandb
+    def _wandb(self) -> WandbRecord | None:
+        return next((one for one in self.trainer.loggers if isinstance(one, WandbRecord)), None)
 
-        current = wandb.run
-        if current is None or current.settings.mode != "online":
+    def _wandb_state(self) -> str:
+        record = self._wandb()
+        if record is None:
+            return "disabled"
+        if record.refusal is not None:
+            sends = f"`wandb sync {report.relative(record.folder)}` sends it later"
+            return f"not reached ({record.refusal}); kept offline, {sends}"
+        if record.url is None:
             return "offline, kept in the run folder (`wandb login` and `wandb sync` send it)"
-        return str(current.url)
+        return record.url
 
     def train(self) -> int:
         """Train and test, and keep the summary up to date whatever happens; returns the exit status."""
@@ -393,8 +398,12 @@ class _Fit:
             self.run.write_summary(self.summary(status, error))
         except OSError as failure:
             complain(f"summary.json could not be written: {failure.strerror}")
-        if any(type(logger).__name__ == "WandbLogger" for logger in self.trainer.loggers):
-            finish_wandb(status == "finished")
+        record = self._wandb()
+        unsent = None if record is None else record.finish(status == "finished")
+        if record is not None and unsent is not None:
+            complain(
+                f"W&B {unsent}; `wandb sync {report.relative(record.folder)}` sends the rest"
+            )
 
     @rank_zero_only
     def show(self) -> None:

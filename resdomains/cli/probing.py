@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from resdomains.cli.fitting import (
     leave_together,
     print_or_explain,
 )
+from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import check_spec
 from resdomains.cli.session import Session
@@ -35,6 +35,7 @@ from resdomains.probes import (
     profile,
 )
 from resdomains.training import DataModule, Run, run_facts, schema
+from resdomains.training.weights_and_biases import WandbRecord
 
 # As many rows as a terminal shows at once; `profile.csv` has all blocks.
 _ROWS = 40
@@ -149,10 +150,9 @@ def _build(
 
 @rank_zero_only
 def _end_wandb(trainer: Trainer) -> None:
-    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-        import wandb
-
-        wandb.finish()
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbRecord) and (unsent := logger.finish(True)):
+            complain(f"W&B {unsent}; `wandb sync {report.relative(logger.folder)}` sends the rest")
 
 
 @rank_zero_only

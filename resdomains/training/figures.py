@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from resdomains.training import schema
+from resdomains.training.weights_and_biases import WandbRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -311,9 +312,8 @@ def learning_curves(metrics: Path, monitor: str = schema.VAL_SCORE) -> "Figure |
 def plot_over_samples(loggers: Iterable[Logger], names: Iterable[str]) -> None:
     """Let W&B draw values over the training samples seen; may be said again, and before a name's first value."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            for name in names:
-                logger.experiment.define_metric(name, step_metric=schema.SAMPLES)
+        if isinstance(logger, WandbRecord):
+            logger.plot_over_samples(names)
 
 
 def log_figure(loggers: Iterable[Logger], figure: "Figure", path: Path) -> None:

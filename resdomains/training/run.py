@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from resdomains.core import Stack
@@ -127,7 +127,7 @@ class Run:
         )  # made while the folder is empty: it warns about files that it finds there
         if mode == "disabled":
             return [table]
-        run = begin_wandb(
+        record = begin_wandb(
             self.wandb,
             mode,
             self.folder,
@@ -137,7 +137,7 @@ class Run:
             facts=facts,
             metric_names=metric_names,
         )
-        return [table, WandbLogger(experiment=run, save_dir=str(self.folder))]
+        return [table, record]
 
     def callbacks(self, monitor: str | None) -> list[Callback]:
         """Return what every run has.

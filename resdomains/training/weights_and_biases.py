@@ -1,15 +1,22 @@
-"""A run's record in Weights & Biases."""
+"""A run's record in Weights & Biases, which never ends the run nor holds it up for long."""
 
+import logging
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from pytorch_lightning.loggers import WandbLogger
 
 from resdomains.training import schema
 
 if TYPE_CHECKING:
     from wandb import Run as WandbRun
+
+_warn = logging.getLogger(__name__).warning
 
 
 @dataclass
@@ -23,6 +30,11 @@ class WandbOptions:
         group: Runs to show together.
         job_type: Kind of run within a group.
         tags: Labels.
+        init_timeout: Seconds to wait for the server when a run begins; without an answer the run stays offline.
+        finish_timeout: Seconds to wait at the end until everything is sent; the rest stays in the run's folder.
+
+    Raises:
+        ValueError: If a time is not positive, or `online` is asked for without being logged in.
     """
 
     project: str = "resdomains"
@@ -31,6 +43,18 @@ class WandbOptions:
     group: str | None = None
     job_type: str = "fit"
     tags: list[str] = field(default_factory=list)
+    init_timeout: float = 30.0
+    finish_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("init_timeout", "finish_timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"wandb.{name} must be seconds above 0, got {getattr(self, name)}")
+        if self.mode == "online" and not _logged_in():
+            raise ValueError(
+                "wandb.mode online needs a login: `wandb login`, or set WANDB_API_KEY; "
+                "offline keeps the record in the run's folder, to be sent later"
+            )
 
     def resolved_mode(self) -> Literal["online", "offline", "disabled"]:
         """Return the mode that `auto` stands for here and now; W&B's own WANDB_MODE has its say first."""
@@ -41,9 +65,78 @@ class WandbOptions:
             return "offline"
         if said == "disabled":
             return "disabled"
-        import wandb
+        return "online" if _logged_in() else "offline"
 
-        return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+def _logged_in() -> bool:
+    import wandb
+
+    return bool(wandb.login(prompt=False, verify=False))
+
+
+class WandbRecord(WandbLogger):
+    """The logger of one run, begun as an object of W&B's own.
+
+    Args:
+        run: What W&B began.
+        finish_timeout: Seconds that it waits at the end.
+        refusal: Why the server did not take the run, which is kept offline; None if it was not asked or took it.
+    """
+
+    def __init__(self, run: "WandbRun", finish_timeout: float, refusal: str | None = None) -> None:
+        # Lightning's own beginning would define `*` (a glob that competes with exact names and wins at random) and pass
+        # an argument that W&B warns about.
+        super().__init__(experiment=run, save_dir=run.dir)
+        self.run = run
+        self.finish_timeout = finish_timeout
+        self.refusal = refusal
+        self._lost = False
+
+    @property
+    def folder(self) -> Path:
+        """What `wandb sync` sends."""
+        return Path(self.run.dir).parent
+
+    @property
+    def url(self) -> str | None:
+        """Where the run is shown; None where it is offline."""
+        return None if self.run.offline else str(self.run.url)
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Record values; what is logged after W&B's process died is in `metrics.csv` alone."""
+        if not self._lost:
+            try:
+                super().log_metrics(metrics, step)
+            except ConnectionError as error:
+                self._lose(error)
+
+    def plot_over_samples(self, names: Iterable[str]) -> None:
+        """Draw values over the training samples seen."""
+        try:
+            for name in () if self._lost else names:
+                self.run.define_metric(name, step_metric=schema.SAMPLES)
+        except ConnectionError as error:
+            self._lose(error)
+
+    def finish(self, succeeded: bool) -> str | None:
+        """End the record; returns what could not be sent and what sends it, if anything."""
+        try:
+            self.run.finish(exit_code=0 if succeeded else 1)
+        except TimeoutError:
+            return f"did not take all of the run within {self.finish_timeout:g} s"
+        except (
+            Exception
+        ) as error:  # W&B's errors have no base in common, and none may cost a result
+            self._lose(error)
+        return None
+
+    def _lose(self, error: Exception) -> None:
+        if not self._lost:
+            self._lost = True
+            _warn(
+                "W&B's process has ended (%s); the run goes on, and metrics.csv alone has the rest",
+                str(error) or type(error).__name__,
+            )
 
 
 def begin_wandb(
@@ -56,8 +149,10 @@ def begin_wandb(
     tags: Sequence[str],
     facts: dict[str, Any],
     metric_names: Sequence[str],
-) -> "WandbRun":
+) -> WandbRecord:
     """Begin a W&B run, with the shared axes under the shared names.
+
+    Where the server cannot be reached or refuses, the run is begun offline.
 
     Args:
         options: Where it goes.
@@ -69,31 +164,42 @@ def begin_wandb(
         facts: The run's config, all plain.
         metric_names: The names of the task's own metrics.
     """
+    # W&B reports its own errors to its makers, which takes half a minute at the end where the server does not answer.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    # The run is begun here and not by Lightning's logger, which would define `*` (a glob that competes with exact names
-    # and wins at random) and pass an argument that W&B warns about.
-    run = wandb.init(
-        name=name,
-        dir=str(folder),
-        mode=mode,
-        project=options.project,
-        entity=options.entity,
-        group=options.group or group,
-        job_type=options.job_type,
-        tags=[*tags, *options.tags],
-        config=facts,
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    def begin(mode: Literal["online", "offline"]) -> "WandbRun":
+        return wandb.init(
+            name=name,
+            dir=str(folder),
+            mode=mode,
+            project=options.project,
+            entity=options.entity,
+            group=options.group or group,
+            job_type=options.job_type,
+            tags=[*tags, *options.tags],
+            config=facts,
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=options.init_timeout,
+                finish_timeout=options.finish_timeout,
+                finish_timeout_raises=True,
+            ),
+        )
+
+    refusal = None
+    before = set(folder.glob("wandb/run-*"))
+    try:
+        run = begin(mode)
+    except wandb.errors.CommError as error:
+        refusal = next(iter(str(error).splitlines()), "") or "it refused the run"
+        for begun in set(folder.glob("wandb/run-*")) - before:
+            with suppress(OSError):  # it holds nothing, but another's eyes would count it as a run
+                shutil.rmtree(begun)
+        run = begin("offline")
     for axis in ("trainer/global_step", *schema.PROGRESS):
         run.define_metric(axis)
-    for metric in (*schema.logged_names(list(metric_names)), *schema.RESIDUAL):
-        run.define_metric(metric, step_metric=schema.SAMPLES)
-    return run
-
-
-def finish_wandb(succeeded: bool) -> None:
-    """End the W&B run of this process."""
-    import wandb
-
-    wandb.finish(exit_code=0 if succeeded else 1)
+    record = WandbRecord(run, options.finish_timeout, refusal)
+    record.plot_over_samples([*schema.logged_names(list(metric_names)), *schema.RESIDUAL])
+    return record
