@@ -3,11 +3,12 @@
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from resdomains.cli.errors import CliError
+from resdomains.plain_yaml import SafeLoader, TooLarge, check_size
 
 _TAG = "tag:yaml.org,2002:"
 # YAML 1.2's floats: PyYAML follows 1.1, in which `1e-3` is a string.
@@ -21,14 +22,7 @@ _FLOAT = re.compile(
 )
 
 
-# PyYAML's loader in C where there is one: ten times as fast, and listing reads every config.
-if TYPE_CHECKING:
-    from yaml import SafeLoader as _Safe
-else:
-    _Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _PlainLoader(_Safe):
+class _PlainLoader(SafeLoader):
     """Safe loading with YAML 1.2's floats, without dates, and with repeated keys refused."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # yaml reads this class attribute
@@ -63,9 +57,10 @@ def read_text(text: str, source: str) -> Any:
     """Parse YAML text.
 
     Raises:
-        CliError: With file and line, if the text is no YAML or asks for more than plain values.
+        CliError: With file and line, if the text is no YAML, asks for more than plain values, or for absurdly many.
     """
     try:
+        check_size(text)
         # The loader is SafeLoader with stricter keys.
         return yaml.load(text, Loader=_PlainLoader)
     except yaml.MarkedYAMLError as error:
@@ -77,7 +72,9 @@ def read_text(text: str, source: str) -> Any:
             name = tag[1].replace(_TAG, "!!")
             problem = f"the tag {name} is not allowed: a config holds plain values only"
         raise CliError(f"{where}: {problem}") from error
-    except yaml.YAMLError as error:
+    except TooLarge as error:
+        raise CliError(f"{source}:{error.line}: {error.reason}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise CliError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from error
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from torchvision.transforms.v2 import Transform
 
+from resdomains.plain_yaml import TooLarge, check_size
 from resdomains.training import BadSample
 from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fraction
@@ -187,11 +188,15 @@ def _yaml(path: Path) -> dict[Any, Any]:
         ValueError: If it is not YAML, or holds no keys.
     """
     try:
-        content = yaml.safe_load(path.read_bytes())
+        text = path.read_bytes()
+        check_size(text)
+        content = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
         raise ValueError(f"{path}:{line}: not YAML ({error.problem})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except TooLarge as error:
+        raise ValueError(f"{path}:{error.line}: {error.reason}") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: not YAML ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must have keys such as `names` and `train`")
