@@ -31,6 +31,7 @@ COMMANDS = {
     "lr-find": Command("lr_find", "try rising learning rates and suggest one"),
     "configs": Command("listing", "list the shipped configs"),
     "tasks": Command("listing", "list the installed tasks"),
+    "new-task": Command("new_task", "write a package that holds a new task"),
     "doctor": Command("doctor", "show versions, devices, precision, W&B and what is missing"),
 }
 

@@ -1,52 +1,59 @@
-"""Tasks that live outside the tree: installed from their own pyproject, found, trained, checked; and broken ones."""
+"""What `new-task` writes is installed, listed, trained and checked; and broken plugins beside it."""
 
 import json
 import math
-import os
 import re
 import shutil
 import struct
-import subprocess
-import sys
 import wave
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).with_name("tone_tagging")
-Result = subprocess.CompletedProcess[str]
+from .environment import Environment, Result
+
+
+@dataclass(frozen=True)
+class Home:
+    """An environment with a plugin `bird_songs`, and the folder that `new-task` wrote it to."""
+
+    environment: Environment
+    written: Path
+    said: str
+
+    def run(self, cwd: Path, *command: str, site: Path | None = None) -> Result:
+        return self.environment.run(cwd, *command, sites=[] if site is None else [site])
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the plugin is installed into, from a wheel built of a copy."""
-    folder = tmp_path_factory.mktemp("plugin")
-    ignore = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
-    shutil.copytree(SOURCE, folder / "source", ignore=ignore)
-    options = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
-    target = ["--target", str(folder / "site"), str(folder / "source")]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, *target], check=True)
-    return folder / "site"
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    folder = tmp_path_factory.mktemp("home")
+    environment = Environment.create(folder / "environment")
+    done = environment.run(folder, "new-task", "bird_songs")
+    assert done.returncode == 0, done.stderr
+    environment.install("-e", str(folder / "bird_songs"))
+    return Home(environment, folder / "bird_songs", done.stdout)
 
 
-def run(sites: list[Path], cwd: Path, *command: str, module: str = "resdomains.cli") -> Result:
-    """Run a module with site folders on the path, and nothing of the checkout's working folder."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sites)), "COLUMNS": "200"}
-    environment.pop("PYTEST_ADDOPTS", None)
-    return subprocess.run(
-        [sys.executable, "-m", module, *command],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def trained(home: Home) -> Path:
+    """The folder of a run of the written package's config, as its README starts it."""
+    options = ["--run.wandb.mode", "disabled"]
+    done = home.run(home.written.parent, "fit", "--config", "bird_songs/tiny", *options)
+    assert done.returncode == 0, done.stderr
+    [folder] = home.written.parent.glob("runs/bird_songs/tiny/*")
+    return folder
 
 
 def install(
-    site: Path, name: str, files: Mapping[str, str], entry: str, version: str = "0.1"
+    site: Path,
+    name: str,
+    files: Mapping[str, str],
+    entry: str,
+    version: str = "0.1",
+    requires: str = "resdomains",
 ) -> Path:
     """Lay out what an installation of a small distribution leaves behind."""
     for file, text in files.items():
@@ -56,7 +63,7 @@ def install(
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     info.joinpath("METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: {requires}\n"
     )
     info.joinpath("entry_points.txt").write_text(f"[resdomains.tasks]\n{entry}\n")
     return site
@@ -70,64 +77,87 @@ def record_tone(path: Path, pitch: float) -> Path:
     return path
 
 
-def test_the_plugin_is_small() -> None:
-    written = [*SOURCE.glob("tone_tagging/**/*"), SOURCE / "pyproject.toml"]
-    kept = [path for path in written if path.suffix in (".py", ".yaml", ".toml")]
-    assert len(kept) == 6
-    lines = [line for path in kept for line in path.read_text().splitlines() if line.strip()]
-    assert len(lines) <= 150
-
-
-def test_installed_plugin_is_listed_with_where_it_came_from(site: Path, tmp_path: Path) -> None:
-    listed = run([site], tmp_path, "tasks")
+def test_a_written_task_holds_no_other_name_and_is_listed(home: Home) -> None:
+    assert f"pip install --no-build-isolation -e {home.written.name}" in home.said
+    files = [path for path in home.written.rglob("*") if path.suffix in (".py", ".toml", ".yaml")]
+    assert len(files) == 7
+    for path in files:
+        assert not re.search("tone.tagging", path.read_text() + path.name, re.IGNORECASE)
+    listed = home.run(home.written.parent, "tasks")
     assert listed.returncode == 0, listed.stderr
-    assert re.search(r"tone_tagging +tone-tagging 1\.2\.3 .*How high a tone is", listed.stdout)
-    configs = run([site], tmp_path, "configs")
-    assert re.search(r"tone_tagging/tiny +Tones +- +Noisy sine tones", configs.stdout)
+    assert re.search(r"bird_songs +bird-songs 0\.1\.0 .*ready +How high a tone is", listed.stdout)
+    configs = home.run(home.written.parent, "configs")
+    assert re.search(r"bird_songs/tiny +Tones +- +Noisy sine tones", configs.stdout)
 
 
-def test_installed_plugin_trains_and_predicts(site: Path, tmp_path: Path) -> None:
-    options = ["--run.wandb.mode", "disabled", "--trainer.max_epochs", "6"]
-    fitted = run([site], tmp_path, "fit", "--config", "tone_tagging/tiny", *options)
-    assert fitted.returncode == 0, fitted.stderr
-    [folder] = tmp_path.glob("runs/tone_tagging/tiny/*")
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["status"] == "finished"
+def test_a_written_task_trains_and_predicts(home: Home, trained: Path, tmp_path: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+    assert (summary["status"], summary["task"]) == ("finished", "bird_songs")
     assert summary["test/score"] > 0.8
     tones = [record_tone(tmp_path / f"{p}.wav", p) for p in (210.0, 490.0, 1080.0)]
-    best = str(folder / "checkpoints" / "best.ckpt")
-    said = run(
-        [site], tmp_path, "predict", "--ckpt_path", best, "--format", "json", *map(str, tones)
-    )
+    best = str(trained / "checkpoints" / "best.ckpt")
+    said = home.run(tmp_path, "predict", "--ckpt_path", best, "--format", "json", *map(str, tones))
     assert said.returncode == 0, said.stderr
     labels = [json.loads(line)["label"] for line in said.stdout.splitlines()]
     assert labels == ["low", "middle", "high"]
 
 
 def test_checkpoint_of_a_plugin_that_is_not_installed_is_refused(
-    site: Path, tmp_path: Path
+    trained: Path, tmp_path: Path
 ) -> None:
-    options = ["--run.wandb.mode", "disabled", "--trainer.max_epochs", "1"]
-    run([site], tmp_path, "fit", "--config", "tone_tagging/tiny", *options)
-    [last] = tmp_path.glob("runs/tone_tagging/tiny/*/checkpoints/last.ckpt")
+    elsewhere = Environment.create(tmp_path / "environment")
+    last = str(trained / "checkpoints" / "last.ckpt")
     tone = record_tone(tmp_path / "tone.wav", 300.0)
-    refused = run([], tmp_path, "predict", "--ckpt_path", str(last), str(tone))
+    refused = elsewhere.run(tmp_path, "predict", "--ckpt_path", last, str(tone))
     assert refused.returncode == 2
-    assert "tone_tagging.task.ToneTagging" in refused.stderr
+    assert "bird_songs.task.BirdSongs" in refused.stderr
 
 
 @pytest.mark.slow
-def test_installed_plugin_keeps_the_contract(site: Path, tmp_path: Path) -> None:
-    shutil.copytree(SOURCE / "tests", tmp_path / "tests")
-    shutil.copy(SOURCE / "pyproject.toml", tmp_path)
-    arguments = ["tests", "-q", "-p", "no:cacheprovider", "-m", "slow or not slow"]
-    checked = run([site], tmp_path, *arguments, module="pytest")
+def test_a_written_task_keeps_the_contract(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.written / "tests", tmp_path / "tests")
+    shutil.copy(home.written / "pyproject.toml", tmp_path)
+    arguments = ["-q", "-p", "no:cacheprovider", "--durations", "5"]
+    checked = home.environment.run(tmp_path, *arguments, module="pytest")
     assert checked.returncode == 0, checked.stdout[-4000:]
-    assert re.search(r"\b(2\d|1[5-9]) passed", checked.stdout)
+    assert re.search(r"\b2\d passed", checked.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("2fast", "must be small letters, digits and _, a letter first, got '2fast'"),
+        ("Birds", "must be small letters"),
+        ("lambda", "is a word of Python's own"),
+        ("bird_songs", "task 'bird_songs' is installed already, from bird-songs 0.1.0"),
+        ("speech_recognition", "is installed already, from resdomains"),
+        ("trainer", r"configs named trainer/\.\.\. are shipped"),
+        ("json", "there is a module 'json' already"),
+        ("tensor", "the task's class would be called Tensor"),
+        ("full", r"--folder .*full: is not empty; give a new or empty folder"),
+    ],
+)
+def test_a_bad_name_is_refused(home: Home, tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    refused = home.run(tmp_path, "new-task", name)
+    assert refused.returncode == 2
+    assert re.search(reason, refused.stderr), refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_task_is_written_to_a_folder_of_ones_choice(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = home.run(tmp_path, "new-task", "whales", "--folder", "empty")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "empty" / "src" / "whales" / "task.py").is_file()
+    lost = home.run(tmp_path, "new-task", "whales", "--folder", "no/where")
+    assert lost.returncode == 2
+    assert "its folder does not exist" in lost.stderr
 
 
 def test_a_plugin_that_fails_to_import_shows_its_error_and_others_work(
-    site: Path, tmp_path: Path
+    home: Home, tmp_path: Path
 ) -> None:
     code = "raise RuntimeError('the licence has run out')\n"
     broken = install(
@@ -136,42 +166,70 @@ def test_a_plugin_that_fails_to_import_shows_its_error_and_others_work(
         {"broken_domain/__init__.py": "", "broken_domain/plugin.py": code},
         "broken_domain = broken_domain.plugin:plugin",
     )
-    listed = run([broken, site], tmp_path, "tasks")
+    listed = home.run(tmp_path, "tasks", site=broken)
     assert listed.returncode == 1
     assert re.search(
         r"broken_domain +broken-domain 0\.1 .*RuntimeError: the licence", listed.stdout
     )
     assert 'plugin.py", line 1' in listed.stdout
-    assert re.search(r"tone_tagging +tone-tagging 1\.2\.3", listed.stdout)
-    configs = run([broken, site], tmp_path, "configs")
-    assert "tone_tagging/tiny" in configs.stdout
-    composed = run(
-        [broken, site], tmp_path, "fit", "--config", "tone_tagging/tiny", "--print_config"
+    assert re.search(r"bird_songs +bird-songs 0\.1\.0 .*ready", listed.stdout)
+    configs = home.run(tmp_path, "configs", site=broken)
+    assert "bird_songs/tiny" in configs.stdout
+    composed = home.run(
+        tmp_path, "fit", "--config", "bird_songs/tiny", "--print_config", site=broken
     )
     assert composed.returncode == 0, composed.stderr
-    asked = run([broken, site], tmp_path, "fit", "--config", "broken_domain/any")
+    asked = home.run(tmp_path, "fit", "--config", "broken_domain/any", site=broken)
     assert asked.returncode == 2
     assert "RuntimeError: the licence has run out" in asked.stderr
 
 
-def test_two_plugins_of_one_name_are_an_error_that_names_both(site: Path, tmp_path: Path) -> None:
-    plugin = (SOURCE / "tone_tagging" / "plugin.py").read_text()
+def test_two_plugins_of_one_name_are_both_named_and_others_work(home: Home, tmp_path: Path) -> None:
+    plugin = (home.written / "src" / "bird_songs" / "plugin.py").read_text()
     rival = install(
         tmp_path / "rival",
         "rival",
-        {"rival_tones/__init__.py": "", "rival_tones/plugin.py": plugin},
-        "tone_tagging = rival_tones.plugin:plugin",
+        {"rival_songs/__init__.py": "", "rival_songs/plugin.py": plugin},
+        "bird_songs = rival_songs.plugin:plugin",
     )
-    for command in (["tasks"], ["configs"], ["fit", "--config", "tone_tagging/tiny"]):
-        done = run([rival, site], tmp_path, *command)
-        assert done.returncode == 2
-        assert "task 'tone_tagging' is registered twice" in done.stderr
-        assert "tone-tagging 1.2.3" in done.stderr
-        assert "rival 0.1" in done.stderr
+    both = r"task 'bird_songs' is registered twice: by .*(bird-songs 0\.1\.0|rival 0\.1) and by .*(bird|rival)"
+    listed = home.run(tmp_path, "tasks", site=rival)
+    assert listed.returncode == 1
+    assert re.search(both, listed.stdout)
+    assert re.search(r"image_classification .*ready", listed.stdout)
+    configs = home.run(tmp_path, "configs", site=rival)
+    assert configs.returncode == 0
+    assert "bird_songs/tiny" not in configs.stdout
+    assert "image_classification/digits" in configs.stdout
+    asked = home.run(tmp_path, "fit", "--config", "bird_songs/tiny", site=rival)
+    assert asked.returncode == 2
+    assert re.search(both, asked.stderr)
 
 
-def test_a_plugin_whose_configs_are_missing_leaves_the_others_working(
-    site: Path, tmp_path: Path
+def test_a_plugin_for_another_major_version_says_so_and_others_work(
+    home: Home, tmp_path: Path
+) -> None:
+    later = install(
+        tmp_path / "later",
+        "later",
+        {"later/__init__.py": "", "later/plugin.py": "from resdomains.plugins import NotYetThere"},
+        "later = later.plugin:plugin",
+        requires="resdomains<3,>=2",
+    )
+    listed = home.run(tmp_path, "tasks", site=later)
+    assert listed.returncode == 1
+    assert re.search(
+        r"made for resdomains <3,>=2, installed is 0\.\d+\.\d+; install", listed.stdout
+    )
+    assert "NotYetThere" not in listed.stdout
+    assert re.search(r"bird_songs .*ready", listed.stdout)
+    asked = home.run(tmp_path, "fit", "--config", "later/any", site=later)
+    assert asked.returncode == 2
+    assert "made for resdomains <3,>=2" in asked.stderr
+
+
+def test_a_plugin_whose_configs_are_missing_says_so_and_others_work(
+    home: Home, tmp_path: Path
 ) -> None:
     code = (
         "from resdomains.plugins import TaskPlugin\n"
@@ -183,9 +241,11 @@ def test_a_plugin_whose_configs_are_missing_leaves_the_others_working(
         {"bare/__init__.py": "", "bare/plugin.py": code},
         "bare = bare.plugin:plugin",
     )
-    configs = run([bare, site], tmp_path, "configs")
+    listed = home.run(tmp_path, "tasks", site=bare)
+    assert re.search(r"bare .*no configs", listed.stdout)
+    configs = home.run(tmp_path, "configs", site=bare)
     assert configs.returncode == 0, configs.stderr
-    assert "tone_tagging/tiny" in configs.stdout
-    asked = run([bare, site], tmp_path, "fit", "--config", "bare/tiny")
+    assert "bird_songs/tiny" in configs.stdout
+    asked = home.run(tmp_path, "fit", "--config", "bare/tiny", site=bare)
     assert asked.returncode == 2
-    assert "no such file and no shipped config" in asked.stderr
+    assert "bare 0.1 ships no configs: 'bare.no', where it says that they are," in asked.stderr

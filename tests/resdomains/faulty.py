@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 
 from resdomains.core import ResNet1d
+from resdomains.scaffold.tone_tagging.src.tone_tagging.data import Tones
+from resdomains.scaffold.tone_tagging.src.tone_tagging.task import ToneTagging
 from resdomains.training import BadSample, Optimization, StepResult
 from resdomains.training.batches import Batches, ShardedBatches
 from resdomains.training.schema import Split
-from tests.plugins.tone_tagging.tone_tagging.data import Tones
-from tests.plugins.tone_tagging.tone_tagging.task import ToneTagging
 
 
 class Sound(ToneTagging):

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from tests.plugins.tone_tagging.tone_tagging.data import Tones
-from tests.plugins.tone_tagging.tone_tagging.task import ToneTagging
+from resdomains.scaffold.tone_tagging.src.tone_tagging.data import Tones
+from resdomains.scaffold.tone_tagging.src.tone_tagging.task import ToneTagging
 
 
 class Tagging(ToneTagging):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from resdomains.plugins import PluginError
+from resdomains.scaffold.tone_tagging.src.tone_tagging.plugin import plugin
 from resdomains.testing import (
     BadArgument,
     BadFile,
@@ -20,7 +21,6 @@ from resdomains.testing import (
     parametrize_with_checks,
 )
 from resdomains.testing.rules import RULES
-from tests.plugins.tone_tagging.tone_tagging.plugin import plugin
 
 SOUND = "Sound"
 

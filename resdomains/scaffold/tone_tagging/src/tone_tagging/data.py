@@ -15,12 +15,19 @@ PITCHES = {"low": 200.0, "middle": 500.0, "high": 1100.0}  # Hz
 
 
 class Tones(DataModule):
-    """(B, 1, L) waves, padded with zeros behind their lengths; in training each is made louder or softer."""
+    """(B, 1, L) waves, padded with zeros behind their lengths; in training each is made louder or softer.
+
+    Args:
+        batch_size: Tones of a batch.
+        num_workers: Loader processes; 0 reads in the training process.
+        seed: Seed of the order and of the augmentation; the launcher gives the run's.
+    """
 
     def __init__(self, *, batch_size: int = 8, num_workers: int = 0, seed: int = 0) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
 
     def prepare(self) -> None:
+        """Make the tones; data on disk would be found and checked here, with an error that names the file."""
         random = torch.Generator().manual_seed(0)
         self.items: list[dict[str, Any]] = []
         for index in range(145):
@@ -33,6 +40,7 @@ class Tones(DataModule):
 
     @property
     def spec(self) -> dict[str, Any]:
+        # Checkpoints carry it, so that they predict without these data.
         return {"rate": RATE, "classes": list(PITCHES)}
 
     def dataset(self, split: str) -> Any:
@@ -46,6 +54,7 @@ class Tones(DataModule):
     def transform(self, batch: Any, split: str) -> Any:
         if split != "train":
             return batch
+        # Drawn by seed, epoch and sample: equal for any number of processes, and after a resume.
         gain = 0.5 + uniforms(self.seed, self.epoch, batch["index"], 1).to(batch["wave"].device)
         return {**batch, "wave": batch["wave"] * gain[:, :, None]}
 

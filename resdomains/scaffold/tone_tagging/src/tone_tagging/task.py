@@ -17,7 +17,13 @@ from .data import pad
 
 
 class ToneTagging(Task):
-    """A residual network over the wave and a linear head; the score is the share of right answers."""
+    """A residual network over the wave and a linear head; the score is the share of right answers.
+
+    Args:
+        backbone: A network over (B, 1, L) waves and their lengths.
+        spec: What the data module says of its data.
+        optimization: Optimizer, rate and schedule.
+    """
 
     def __init__(
         self, *, backbone: ResNet1d, spec: dict[str, Any], optimization: Optimization | None = None
@@ -28,6 +34,7 @@ class ToneTagging(Task):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return (B, K) logits."""
+        # The lengths keep a tone's result apart from how far its batch is padded.
         logits: Tensor = self.head(self.backbone(batch["wave"], batch["lengths"]))
         return logits.float()
 
@@ -38,6 +45,7 @@ class ToneTagging(Task):
         logits = self(batch)
         if split != "train":
             self.metrics_of(split)["top1"].update(logits, batch["target"])
+        # The base logs: the loss must be the mean over the batch's samples, whose number comes with it.
         return StepResult(torch.nn.functional.cross_entropy(logits, batch["target"]), len(logits))
 
     def score(self, results: Mapping[str, Tensor]) -> Tensor:
@@ -48,6 +56,7 @@ class ToneTagging(Task):
         return 1 / len(spec["classes"])
 
     def read(self, inputs: Sequence[str]) -> Iterator[dict[str, Any] | BadSample]:
+        # What cannot be read is yielded in its place: `predict` then refuses it by name, or skips it.
         for path in inputs:
             try:
                 with wave.open(path, "rb") as file:

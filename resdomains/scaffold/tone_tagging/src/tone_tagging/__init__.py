@@ -1,0 +1,1 @@
+"""A task for `resdomains`: how high a tone is."""

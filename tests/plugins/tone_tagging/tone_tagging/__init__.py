@@ -1,1 +1,0 @@
-"""A task outside the tree: how high is a tone?"""
