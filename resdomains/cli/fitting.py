@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
@@ -16,15 +16,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # re-exported
     MisconfigurationException,
-    SIGTERMException,
 )
 
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
-from resdomains.cli.errors import FAILED, INTERRUPTED, TERMINATED, CliError, ConfigError
+from resdomains.cli.errors import FAILED, INTERRUPTED, CliError, ConfigError
 from resdomains.cli.explain import explain_key
 from resdomains.cli.failures import explain_failure
-from resdomains.cli.interruption import SaveOnInterrupt, StopBetweenSteps
+from resdomains.cli.interruption import StopBetweenSteps, Stopped
 from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import ApplyOptimization, changed_keys, check_spec
@@ -189,7 +188,8 @@ class _Fit:
         callbacks = self.run.callbacks(self.monitor)
         if self.changed is not None:
             callbacks.append(ApplyOptimization())
-        callbacks += [SaveOnInterrupt(self.run.last_checkpoint), StopBetweenSteps()]
+        self.stop = StopBetweenSteps(self.run.last_checkpoint)
+        callbacks.append(self.stop)
         try:
             self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
         except ConfigError:
@@ -279,11 +279,8 @@ class _Fit:
                 self.task, datamodule=self.data, ckpt_path=self.session.ckpt_path, weights_only=True
             )
             status = self._after_fit()
-        except SIGTERMException:
-            return self._stopped("terminated")
-        except (KeyboardInterrupt, SystemExit):
-            # Lightning has handled Ctrl-C, callbacks included, when it arrives here as SystemExit.
-            return self._stopped("interrupted")
+        except Stopped as stopped:
+            return self._stopped(stopped)
         except Exception as error:
             self.finish("failed", error)
             return self._failed(error)
@@ -291,8 +288,6 @@ class _Fit:
         return status
 
     def _after_fit(self) -> int:
-        if self.trainer.received_sigterm:
-            return self._stopped("terminated")
         fitted = dict(self.task.results.get("val", {}))
         self.progress = self.task.progress()  # the test's time is not training's
         if self.session.full["test_after_fit"] and self.data.has("test"):
@@ -311,10 +306,12 @@ class _Fit:
                 return callback.best_model_path
         return None
 
-    def _stopped(self, status: Literal["interrupted", "terminated"]) -> int:
+    def _stopped(self, stopped: Stopped) -> int:
+        status = "interrupted" if stopped.status == INTERRUPTED else "terminated"
         self.finish(status)
         rank_zero_only(complain)(f"{status}\n{self.how_to_go_on()}")
-        return INTERRUPTED if status == "interrupted" else TERMINATED
+        leave_together()
+        return stopped.status
 
     def _failed(self, error: Exception) -> int:
         self._end_others()
@@ -401,9 +398,7 @@ class _Fit:
         record = self._wandb()
         unsent = None if record is None else record.finish(status == "finished")
         if record is not None and unsent is not None:
-            complain(
-                f"W&B {unsent}; `wandb sync {report.relative(record.folder)}` sends the rest"
-            )
+            complain(f"W&B {unsent}; `wandb sync {report.relative(record.folder)}` sends the rest")
 
     @rank_zero_only
     def show(self) -> None:
@@ -458,9 +453,11 @@ def fit(arguments: Arguments) -> int:
     session = compose(arguments)
     if print_or_explain(arguments, session):
         return 0
-    status = _Fit(session).train()
+    run = _Fit(session)
+    with run.stop:
+        status = run.train()
     sys.stdout.flush()
-    if status and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if status and run.trainer.world_size > 1:
         # Other processes may wait for this one in a collective; its end must not wait for them.
         sys.stderr.flush()
         os._exit(status)
