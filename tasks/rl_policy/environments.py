@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from .references import REFERENCES
-from .registration import constructed, find, make, metadata, registered
+from .registration import constructed, find, make, metadata
 from .spaces import ActionDecoder, Encoder, describe_action, describe_observation
 from .spec import PolicySpec
 from .vectors import MASK, Atari, Batch, EnvironmentFailed, Guard, Guarded, Native, random_action
@@ -411,7 +411,7 @@ def make_environments(
         raise ValueError(f"at least 1 environment must be made, got {count}")
     if autoreset not in MODES:
         raise ValueError(f"autoreset must be one of {', '.join(MODES)}, got {autoreset!r}")
-    found = registered(spec.environment)
+    found = find(spec.environment)
     wrappers = [Wrapping.of(plain) for plain in spec.wrappers]
     if render and not can_draw(spec.environment):
         raise ValueError(

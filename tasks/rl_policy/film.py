@@ -9,7 +9,7 @@ from dataclasses import replace
 from resdomains.training import Film, NoFilm
 
 from .episodes import Act, Noise, evaluation_environments, play
-from .registration import metadata, registered
+from .registration import find, metadata
 from .spec import PolicySpec
 
 _RATE = 30.0  # gymnasium's own where an environment states none
@@ -55,7 +55,7 @@ def rate(spec: PolicySpec) -> float:
     for wrapper in spec.wrappers:
         if wrapper["name"] == "AtariPreprocessing":
             return _ATARI_RATE / float(wrapper["options"].get("frame_skip", 4))
-    return float(metadata(registered(spec.environment)).get("render_fps") or _RATE)
+    return float(metadata(find(spec.environment)).get("render_fps") or _RATE)
 
 
 def on_screen(spec: PolicySpec) -> PolicySpec:
@@ -69,7 +69,7 @@ def on_screen(spec: PolicySpec) -> PolicySpec:
         raise ValueError(
             f"there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set); {instead}"
         )
-    if "human" not in metadata(registered(spec.environment)).get("render_modes", ()):
+    if "human" not in metadata(find(spec.environment)).get("render_modes", ()):
         raise ValueError(f"{spec.environment} opens no window; {instead} where it draws pictures")
     return replace(spec, options={**spec.options, "render_mode": "human"})
 

@@ -24,46 +24,33 @@ FAMILIES = {"box2d": "rl", "mujoco": "mujoco", "classic_control": "rl"}
 
 
 def find(environment: str) -> EnvSpec:
-    """What gymnasium has registered under an id; `module:id` imports the module first.
+    """What gymnasium has registered under an id. No module is imported on the id's word, as it may be a stranger's.
+
+    Args:
+        environment: The id; `module:id` names the module too that registers it, which must have been imported.
 
     Raises:
-        ValueError: If there is none; the message names the nearest ids, or the extra to install.
+        ValueError: If there is none, or the module has not been imported; the message names the nearest ids, the
+            extra to install, or how the module is named.
     """
     namespace = environment.rpartition(":")[2].rpartition("/")[0]
     if namespace in NAMESPACES:
         _register(environment, namespace)
     module, _, identity = environment.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ValueError(
-                f"environment {environment!r}: the module {module!r} cannot be imported: {error}"
-            ) from error
+    if module and module not in sys.modules:
+        raise ValueError(
+            f"environment {environment!r} is of the module {module!r}, which neither a config nor a checkpoint can "
+            f"ask to import; name it on the command line if you trust it: --plugin {module}"
+        )
     found = gymnasium.registry.get(identity)
     if found is None:
         near = _nearest(identity)
         suggestion = f"; near are {', '.join(near)}" if near else ""
         raise ValueError(
-            f"gymnasium knows no environment {identity!r}{suggestion}. An environment of a package of its own is "
-            "found as `package:id`, which imports the package first"
+            f"gymnasium knows no environment {identity!r}{suggestion}. One of a package of its own is known once that "
+            "is imported: name the package with --plugin"
         )
     return found
-
-
-def registered(environment: str) -> EnvSpec:
-    """What gymnasium has registered under the id that a checkpoint states: no module is imported on its word.
-
-    Raises:
-        ValueError: If there is none, or the id names a module that has not been imported.
-    """
-    module = environment.rpartition(":")[0]
-    if module and module not in sys.modules:
-        raise ValueError(
-            f"the environment {environment!r} is of the module {module!r}, which a checkpoint cannot ask to import: "
-            f"name it with --plugin {module}"
-        )
-    return find(environment)
 
 
 def make(
