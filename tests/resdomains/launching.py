@@ -51,8 +51,9 @@ class Finished:
             return [(int(r["step"]), float(r[name])) for r in csv.DictReader(file) if r.get(name)]
 
 
-def launch(command: Sequence[str], folder: Path) -> Finished:
-    with subprocess.Popen(
+def start(command: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
+    """Begin a command in a folder, to be ended by `end`."""
+    return subprocess.Popen(
         [*command, "--run.root", str(folder / "runs")],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -60,11 +61,20 @@ def launch(command: Sequence[str], folder: Path) -> Finished:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    ) as process:
+    )
+
+
+def end(process: "subprocess.Popen[str]", folder: Path) -> Finished:
+    """Wait for a command's end."""
+    with process:
         try:
             stdout, stderr = process.communicate(timeout=240)
-        except subprocess.TimeoutExpired:
+        except BaseException:
             # All of them: a process whose parent is gone would wait for it and hold the pipes.
             os.killpg(process.pid, signal.SIGKILL)
             raise
     return Finished(process.returncode, stdout, stderr, folder)
+
+
+def launch(command: Sequence[str], folder: Path) -> Finished:
+    return end(start(command, folder), folder)
