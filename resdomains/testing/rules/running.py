@@ -1,0 +1,238 @@
+"""What holds of a run: its records, its repetition, its end."""
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from resdomains.testing.bench import (
+    Bench,
+    floating,
+    losses,
+    read_rows,
+    start,
+)
+from resdomains.testing.rules.rule import Broken, rule
+from resdomains.training import (
+    TrainingDiverged,
+    schema,
+)
+
+
+@rule(
+    "let build_metrics return the metrics and step update those of its split; never call self.log: the base logs all "
+    "names, and resdomains.training.schema holds them"
+)
+def logs_the_schema(bench: Bench) -> None:
+    """A run logs every name of the schema and of the task's metrics, no other, and each is a finite number."""
+    trained = bench.fit({"trainer.max_epochs": "1"})
+    task = trained.task
+    splits: list[schema.Split] = ["val"]
+    if trained.data.has("test"):
+        splits.append("test")
+        trained.trainer.test(task, datamodule=trained.data, verbose=False)
+        for logger in trained.trainer.loggers:
+            logger.save()
+    seen = {
+        name: [row[name] for row in trained.rows if name in row]
+        for row in trained.rows
+        for name in row
+    }
+    absent = [n for n in task.build_metrics() if n not in task.metrics_of("val")]
+    if absent:
+        raise Broken(f"the metrics {', '.join(absent)} are not computed")
+    expected = set[str]()
+    for split in splits:
+        given = (schema.LOSS, schema.SCORE, schema.SKILL)
+        metrics = task.metrics_of(split)
+        defined = [
+            n
+            for n, v in task.results[split].items()
+            if v.ndim == 0 and n not in given and (n in metrics or not v.isnan())
+        ]
+        elsewhere = {"val", "test"} - {split}
+        expected |= {
+            n for n in schema.logged_names(defined) if n.partition("/")[0] not in elsewhere
+        }
+    expected |= {*schema.PROGRESS, "step"}
+    possible = expected | {schema.key("train", name) for name in task.measures}
+    missing, strange = sorted(expected - set(seen)), sorted(set(seen) - possible)
+    if missing or strange:
+        raise Broken(
+            f"not logged: {', '.join(missing) or 'none'}; logged but unknown: {', '.join(strange) or 'none'}"
+        )
+    undefined = (
+        {schema.key(s, schema.SKILL) for s in ("val", "test")}
+        if task.chance(task.spec) is None
+        else set()
+    )
+    for name, values in seen.items():
+        if name not in undefined and not all(math.isfinite(v) for v in values):
+            raise Broken(f"{name} is {values}")
+    samples = [row[schema.SAMPLES] for row in trained.rows if schema.TRAIN_LOSS in row]
+    if samples != sorted(samples) or len(set(samples)) != len(samples):
+        raise Broken(f"{schema.SAMPLES} does not rise with every step: {samples}")
+
+
+@rule(
+    "return a score in [0, 1], higher is better, from the metrics of the whole split, and the score of guessing "
+    "in [0, 1), or None, from `chance`; correct the metric that leaves its range"
+)
+def score_and_skill_are_in_range(bench: Bench) -> None:
+    """Untrained and trained, the score lies in [0, 1], chance in [0, 1), and skill follows from both."""
+    task, data = bench.build()
+    trained = bench.fit({"trainer.max_epochs": "1"})
+    for state, results in (
+        ("before training", bench.evaluate(task, data)),
+        ("after an epoch", trained.task.results["val"]),
+    ):
+        score, skill = float(results[schema.SCORE]), float(results[schema.SKILL])
+        chance = task.chance(data.spec)
+        if not 0.0 <= score <= 1.0:
+            raise Broken(f"{state} the score is {score}")
+        if chance is not None and not 0.0 <= chance < 1.0:
+            raise Broken(f"chance is {chance}")
+        expected = schema.skill(score, chance)
+        if not (math.isnan(skill) and math.isnan(expected)) and abs(skill - expected) > 1e-6:
+            raise Broken(
+                f"{state} skill is {skill}, but score {score} and chance {chance} make {expected}"
+            )
+
+
+@rule(
+    "draw randomness from resdomains.training.randomness (seed, epoch, sample) or from torch's generators, which the "
+    "launcher seeds; not from the clock, from set order, or from a generator of your own without the seed"
+)
+def one_seed_gives_one_run(bench: Bench) -> None:
+    """Two runs of one seed are equal bit for bit."""
+    one, two = (bench.fit({"trainer.max_epochs": "2"}) for _ in range(2))
+    first, second = losses(one.rows), losses(two.rows)
+    for step, loss in first.items():
+        if loss != second[step]:
+            raise Broken(
+                f"at step {step} the loss is {loss} in one run and {second[step]} in the other"
+            )
+    for name, value in one.state().items():
+        if not torch.equal(value, two.state()[name]):
+            raise Broken(f"after equal losses {name} differs")
+
+
+class _Stop(Exception):
+    """Ends the run that is to be resumed."""
+
+
+class _StopAt(Callback):
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise _Stop
+
+
+@rule(
+    "keep what changes during training in parameters or buffers, or save it in on_save_checkpoint as plain values; "
+    "draw augmentation from resdomains.training.randomness; leave loaders to DataModule"
+)
+def resumes_exactly_in_the_middle_of_an_epoch(bench: Bench) -> None:
+    """A run stopped within its second epoch and resumed ends with the weights and losses of one never stopped."""
+    whole = bench.fit({"trainer.max_epochs": "3"})
+    steps = whole.trainer.global_step // 3
+    if steps < 3:
+        raise Broken(f"the case's config has {steps} steps an epoch; give it at least 3")
+    at, path = steps + steps // 2, bench.folder / "stopped.ckpt"
+    with contextlib.suppress(_Stop):
+        bench.fit({"trainer.max_epochs": "3"}, callbacks=[_StopAt(at, path)])
+    rest = bench.fit({"trainer.max_epochs": "3"}, resume=path)
+    expected, resumed = losses(whole.rows), losses(rest.rows)
+    for step in range(at + 1, 3 * steps + 1):
+        if expected[step] != resumed.get(step):
+            raise Broken(
+                f"stopped after step {at} of {3 * steps} and resumed, step {step} has loss {resumed.get(step)}; "
+                f"without the stop it has {expected[step]}"
+            )
+    for name, value in whole.state().items():
+        if not torch.equal(value, rest.state()[name]):
+            raise Broken(f"{name} differs after the resumed run, though the losses are equal")
+
+
+@rule(
+    "let NaN reach the loss: no nan_to_num, no skipped batch, no clamp; the base stops the run and says what to try"
+)
+def stops_at_not_a_number(bench: Bench) -> None:
+    """NaN in a training batch stops the run with the step and advice, and no weight that is NaN is kept."""
+    poisoned = 3
+
+    class Poison(Callback):
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            if trainer.global_step != poisoned - 1:
+                return
+            tensors = list(floating(batch))
+            for tensor in tensors:
+                tensor.fill_(torch.nan)
+            if not tensors:
+                # A batch of indices: what they look up becomes NaN instead.
+                with torch.no_grad():
+                    next(pl_module.parameters()).fill_(torch.nan)
+
+    try:
+        bench.fit({"trainer.max_epochs": "1"}, callbacks=[Poison()])
+    except TrainingDiverged as error:
+        text = str(error)
+        if f"step {poisoned} " not in text or "--model.optimization.lr" not in text:
+            raise Broken(
+                f"the run stopped, but its message names no step {poisoned} and no remedy: {text}"
+            ) from error
+    else:
+        raise Broken(f"a batch of NaN at step {poisoned} went unnoticed")
+    kept = list((bench.folder / "runs").rglob("*.ckpt"))
+    if kept:
+        raise Broken(f"a checkpoint was kept: {kept[0].name}")
+
+
+@rule(
+    "let each loss be the mean over the samples of its batch, let metrics keep sums (dist_reduce_fx) and the same "
+    "names in every process, and draw augmentation by sample, not by batch; TaskCase.sample_wise turns batch norm off",
+    slow=True,
+)
+def two_processes_equal_one(bench: Bench) -> None:
+    """Two processes log the losses and the validation of one, to 1e-4, over the first 20 steps at least."""
+    changes = {**bench.case.sample_wise, "trainer.max_epochs": "1"}
+    steps = bench.fit(changes).trainer.global_step
+    changes["trainer.max_epochs"] = str(max(1, -(-20 // max(steps, 1))))
+    alone = bench.fit(changes).rows
+    root = bench.folder / "two"
+    command = bench.fit_command(
+        {**changes, "trainer.devices": "2", "trainer.strategy": "ddp"}, root
+    )
+    done = start(command, bench.folder)
+    if done.returncode:
+        raise Broken(f"two processes ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    tables = list(root.rglob("metrics.csv"))
+    if len(tables) != 1:
+        raise Broken(f"two processes made {len(tables)} run folders")
+    together = read_rows(tables[0])
+    for split in ("train", "val"):
+        names = {n for row in alone for n in row if n.startswith(f"{split}/")}
+        for name in sorted(names):
+            one, two = (
+                [(row["step"], row[name]) for row in rows if name in row]
+                for rows in (alone, together)
+            )
+            if [s for s, _ in one] != [s for s, _ in two]:
+                raise Broken(
+                    f"{name} is logged {len(one)} times by one process, {len(two)} times by two"
+                )
+            for (step, a), (_, b) in zip(one, two, strict=True):
+                if abs(a - b) > 1e-4 and not (math.isnan(a) and math.isnan(b)):
+                    raise Broken(
+                        f"at step {int(step)} {name} is {a} with one process and {b} with two"
+                    )
