@@ -154,6 +154,8 @@ class Task(LightningModule, ABC):
         self.optimization.freeze(self, "backbone", self.blocks())
         self.recipe: dict[str, Any] | None = None
         """The config this task was built from, all plain; None when built in Python."""
+        self.run_id: str | None = None
+        """The run that trains it."""
         self.samples_seen = 0
         self.flops_per_sample = 0
         self.seconds_before = 0.0
@@ -399,6 +401,18 @@ class Task(LightningModule, ABC):
         """The key that clips gradients, and its value."""
         return "trainer.gradient_clip_val", cast(float | None, self.trainer.gradient_clip_val)
 
+    def configure_model(self) -> None:
+        """Share out the parameters where the trainer's strategy does that.
+
+        Raises:
+            ValueError: If the strategy cannot train this task.
+        """
+        from resdomains.training.sharding import Sharded, check_sharding
+
+        check_sharding(self.trainer, self)
+        if isinstance(self.trainer.strategy, Sharded):
+            self.trainer.strategy.shard(self)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its per-step schedule."""
         optimizer = self.optimization.build(self, "backbone", self.blocks())
@@ -601,6 +615,7 @@ class Task(LightningModule, ABC):
             "format": FORMAT,
             "recipe": self.recipe,
             "spec": self.spec,
+            "run_id": self.run_id,
             "samples": self.samples_seen,
             "seconds": self.progress()[schema.SECONDS],
             "flops_per_sample": self.flops_per_sample,
