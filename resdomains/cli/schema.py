@@ -129,13 +129,13 @@ def bases(annotation: Any) -> list[type]:
     found = []
     for member in alternatives(annotation):
         if get_origin(member) is collections.abc.Callable:
-            member = get_args(member)[-1]
+            member = (get_args(member) or (None,))[-1]
         if (
             inspect.isclass(member)
             and get_origin(member) is None
             and not is_dataclass(member)
             and member is not Tensor  # torch's optimizers take numbers as tensors too
-            and member.__module__ not in ("builtins", "pathlib", "datetime")
+            and member.__module__ not in ("builtins", "pathlib", "datetime", "typing")
         ):
             found.append(member)
     return found
@@ -300,6 +300,8 @@ class Schema:
         if isinstance(value, list) and (item := item_annotation(annotation)) is not None:
             return [self._normalise(v, item, f"{key}.{i}") for i, v in enumerate(value)]
         if not accepted:
+            if is_factory(annotation):
+                _refuse_function(value, annotation, key)
             return value
         if isinstance(value, str):
             if str in alternatives(annotation) or value.strip().lower() in ("null", "none", ""):
@@ -503,10 +505,27 @@ def is_factory(annotation: Any) -> bool:
 def factory_arguments(annotation: Any) -> int:
     """How many arguments the caller of a factory gives; 0 where the annotation is no factory."""
     for member in alternatives(annotation):
-        if get_origin(member) is collections.abc.Callable:
+        if get_origin(member) is collections.abc.Callable and get_args(member):
             given = get_args(member)[0]
             return len(given) if isinstance(given, list) else 0
     return 0
+
+
+def _refuse_function(value: Any, annotation: Any, key: str) -> None:
+    """Refuse a function's import path where no class is asked for: whatever it names would be called.
+
+    Raises:
+        ConfigError: Unless the value is none.
+    """
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none")):
+        return
+    if isinstance(value, str) and str in alternatives(annotation) and "." not in value:
+        return
+    raise ConfigError(
+        key,
+        f"takes a function, and a config names classes alone, got {value!r}; leave it out, or name on the command line "
+        "(--plugin) a module of your own with a class that sets it",
+    )
 
 
 def _is_plain(default: Any) -> bool:
@@ -549,7 +568,12 @@ def expected(annotation: Any) -> str:
         elif origin is Literal:
             words.append("one of " + ", ".join(str(choice) for choice in get_args(member)))
         elif origin is collections.abc.Callable:
-            words.append(f"the class path of a {get_args(member)[-1].__name__}")
+            made = bases(member)
+            words.append(
+                f"the class path of a {made[0].__name__}"
+                if made
+                else "a function, which no config can name"
+            )
         elif inspect.isclass(origin):
             words.append(f"a {origin.__name__} of {' and '.join(_item_words(member))}")
         elif inspect.isclass(member):
