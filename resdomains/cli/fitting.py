@@ -26,13 +26,22 @@ from resdomains.cli.failures import explain_failure
 from resdomains.cli.interruption import StopBetweenSteps, Stopped
 from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
-from resdomains.cli.resume import ApplyOptimization, changed_keys, check_spec
+from resdomains.cli.resume import (
+    ApplyOptimization,
+    began_with,
+    changed_keys,
+    check_spec,
+    find_start,
+    given_start,
+    open_run,
+)
 from resdomains.cli.session import Session
 from resdomains.core import compile_blocks
 from resdomains.training import (
     BadCheckpoint,
     DataModule,
     Run,
+    Start,
     Task,
     TrainingDiverged,
     read_checkpoint,
@@ -40,8 +49,9 @@ from resdomains.training import (
     schema,
 )
 from resdomains.training.callbacks import peak_memory_mib
+from resdomains.training.metrics_file import MetricsFile
 from resdomains.training.precision import Precision, choose_precision
-from resdomains.training.saving import Checkpoints
+from resdomains.training.saving import CheckpointFiles, Checkpoints
 from resdomains.training.weights_and_biases import WandbRecord
 
 
@@ -61,24 +71,25 @@ def compose(arguments: Arguments, *, portable: bool = False) -> Session:
     )
     if arguments.configs or path is None:
         return Session(arguments)
-    recipe, name = recipe_of(path)
+    ours = checkpoint_at(path)["resdomains"] if portable else given_start(path).ours
+    recipe, name = recipe_of(path, ours)
     if portable:
         recipe = {**recipe, "trainer": {"precision": recipe["trainer"].get("precision")}}
     return Session(arguments, recipe, name)
 
 
-def recipe_of(path: str) -> tuple[dict[str, Any], str]:
-    """The recipe in a checkpoint, and the name of the config that its run had.
+def recipe_of(path: str, ours: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The recipe in what a checkpoint says of itself, and the name of the config that its run had.
 
     Raises:
-        CliError: If the checkpoint cannot be read or holds no recipe.
+        CliError: If it holds no recipe.
     """
-    recipe = checkpoint_at(path)["resdomains"]["recipe"]
+    recipe = ours["recipe"]
     if recipe is None:
         raise CliError(
             f"--ckpt_path {path}: was trained from Python and holds no config; give --config"
         )
-    # runs/<task>/<config>/<time>/checkpoints/<file>
+    # runs/<task>/<config>/<time or id>/checkpoints/<file>
     folders = Path(path).absolute().parents
     return recipe, folders[2].name if len(folders) > 2 and folders[
         0
@@ -119,7 +130,8 @@ def config_text(session: Session, name: str | None = None) -> str:
     """
     full = dict(session.full)
     if name is not None:
-        full["run"] = {**full["run"], "name": name}
+        # An id tells one run from others: whoever runs the same config again has another.
+        full["run"] = {**full["run"], "name": name, "id": None}
     return yaml.safe_dump(full, sort_keys=False)
 
 
@@ -148,6 +160,8 @@ def build_trainer(
         precision = Precision(str(options["precision"]), "the config says so")
     own = options.pop("callbacks", None) or []
     own = own if isinstance(own, list) else [own]
+    plugins = options.pop("plugins", None) or []
+    plugins = plugins if isinstance(plugins, list) else [plugins]
     options["enable_progress_bar"] = bar and options.get("enable_progress_bar") is not False
     if not options["enable_progress_bar"]:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
@@ -155,6 +169,7 @@ def build_trainer(
         trainer = Trainer(
             **options,
             callbacks=[*callbacks, *own],
+            plugins=[*plugins, CheckpointFiles()],
             logger=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
@@ -169,12 +184,18 @@ def build_trainer(
 class _Fit:
     """One run from its first line to its last."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, run: Run) -> None:
         self.session = session
+        self.run = run
         seed_everything(session.seed, workers=True, verbose=False)
-        path = session.ckpt_path
-        # What the checkpoint says of itself: its recipe and its data's description.
-        before = None if path is None else checkpoint_at(path)["resdomains"]
+        began_from = began_with(session.ckpt_path)
+        self.start = find_start(session.ckpt_path, run)
+        before = None
+        if self.start is not None:
+            session.config["ckpt_path"] = str(self.start.path)
+            before = self.start.ours
+            if self.start.path.parent != run.checkpoints:
+                run.continues = before.get("run_id")
         self.data: DataModule = session.data()
         session.follow(self.data.spec)
         self.changed = self._changed(before)
@@ -183,22 +204,18 @@ class _Fit:
         self.task: Task = session.task(self.data.spec)
         if session.full["compile"]:
             compile_blocks(self.task.backbone)
-        self.run = Run.create(session.run_options(), session.task_name, session.name)
+        self.task.run_id = run.run_id
         self.monitor = self.task.monitor if self.data.has("val") else None
         callbacks = self.run.callbacks(self.monitor)
         if self.changed is not None:
             callbacks.append(ApplyOptimization())
         self.stop = StopBetweenSteps(self.run.last_checkpoint)
         callbacks.append(self.stop)
-        try:
-            self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
-        except ConfigError:
-            self._remove_folder()
-            raise
+        self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
         self._check_by_hand()
-        self.facts = run_facts(
-            self.task, self.run, session.data_name, session.seed, self.trainer.world_size
-        )
+        world = self.trainer.world_size
+        facts = run_facts(self.task, self.run, session.data_name, session.seed, world)
+        self.facts = {**facts, "ckpt_path": began_from}
         self.progress: dict[str, float] | None = None
 
     def _check_by_hand(self) -> None:
@@ -209,14 +226,9 @@ class _Fit:
         for key, off in (("gradient_clip_val", (None, 0)), ("accumulate_grad_batches", (1,))):
             if getattr(self.trainer, key) in off:
                 continue
-            self._remove_folder()
             own, value = self.task.gradient_clip
             instead = f"; it clips by --{own} (now {value})" if key == "gradient_clip_val" else ""
             raise ConfigError(f"trainer.{key}", f"{name} makes its optimizer steps itself{instead}")
-
-    @rank_zero_only
-    def _remove_folder(self) -> None:
-        self.run.folder.rmdir()
 
     def _changed(self, before: Mapping[str, Any] | None) -> list[tuple[str, Any, Any]] | None:
         if before is None:
@@ -236,8 +248,8 @@ class _Fit:
         lines = report.first_lines(self.facts, self.task, self.data, self.trainer, self.precision)
         lines.append(("W&B", self._wandb_state()))
         lines.append(("run", report.relative(self.run.folder)))
-        if self.session.ckpt_path is not None:
-            lines.append(("goes on", f"from {self.session.ckpt_path}"))
+        if self.start is not None or self.run.before is not None:
+            lines.append(("goes on", _origin(self.start)))
         lines += [
             ("changed", f"{key}: {before} -> {after}") for key, before, after in self.changed or []
         ]
@@ -273,6 +285,7 @@ class _Fit:
     def train(self) -> int:
         """Train and test, and keep the summary up to date whatever happens; returns the exit status."""
         try:
+            self._tidy()
             self.trainer.loggers = self.run.loggers(self.facts, _metric_names(self.task))
             self.announce()
             self.trainer.fit(
@@ -287,8 +300,19 @@ class _Fit:
         leave_together()
         return status
 
+    @rank_zero_only
+    def _tidy(self) -> None:
+        """Leave in the folder what was there when the checkpoint was saved."""
+        self.run.rewind(self.start)
+        for path in () if self.start is None else self.start.damaged:
+            if path.parent == self.run.checkpoints:
+                # Else it would take the place of the sound one before it.
+                path.replace(path.with_name(f"{path.name}.damaged"))
+
     def _after_fit(self) -> int:
-        fitted = dict(self.task.results.get("val", {}))
+        # A run that had nothing left to train has no results but those that it logged before.
+        logged = MetricsFile(self.run.metrics).last("val/")
+        fitted = self.task.results.get("val") or {n: torch.tensor(v) for n, v in logged.items()}
         self.progress = self.task.progress()  # the test's time is not training's
         if self.session.full["test_after_fit"] and self.data.has("test"):
             best = self._best_path()
@@ -318,6 +342,9 @@ class _Fit:
         if isinstance(error, CliError):
             complain(str(error))
             return error.status
+        if isinstance(error, BadCheckpoint):
+            complain(str(error))
+            return FAILED
         message = explain_failure(error, self.run, self.trainer, self.how_to_go_on())
         # All processes see the same loss.
         (rank_zero_only(complain) if isinstance(error, TrainingDiverged) else complain)(message)
@@ -333,6 +360,8 @@ class _Fit:
 
     def how_to_go_on(self) -> str:
         """The command that goes on from the last checkpoint, or that there is none."""
+        if self.session.run_options().id is not None:
+            return f"  go on with: {shlex.join(['resdomains', *sys.argv[1:]])}"
         last = self.run.last_checkpoint
         if not last.exists():
             return "  nothing was saved yet: no step was finished"
@@ -428,6 +457,13 @@ class _Fit:
         )
 
 
+def _origin(start: Start | None) -> str:
+    if start is None:
+        return "from the beginning: nothing was saved before"
+    because = f", because {start.damaged[0].name} is damaged" if start.damaged else ""
+    return f"from {report.relative(start.path.absolute())} (step {start.step:,}){because}"
+
+
 def _metric_names(task: Task) -> list[str]:
     return list(task.metrics_of("val"))
 
@@ -447,13 +483,27 @@ def leave_together() -> None:
         torch.distributed.destroy_process_group()
 
 
+@rank_zero_only
+def _say_finished(run: Run) -> None:
+    summary = report.relative(run.folder / "summary.json")
+    report.print_pairs([("finished", f"before, nothing is left to do; its results: {summary}")])
+
+
 def fit(arguments: Arguments) -> int:
     """Train and test as a command line says; returns the exit status."""
     quiet()
     session = compose(arguments)
     if print_or_explain(arguments, session):
         return 0
-    run = _Fit(session)
+    folder = open_run(session)
+    if folder.finished:
+        _say_finished(folder)
+        return 0
+    try:
+        run = _Fit(session, folder)
+    except BaseException:
+        folder.discard()
+        raise
     with run.stop:
         status = run.train()
     sys.stdout.flush()

@@ -1,6 +1,8 @@
-"""Go on from a checkpoint: say what changed, and let no change be lost."""
+"""Go on from a checkpoint: find it, say what changed, and let no change be lost."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -8,7 +10,74 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from resdomains.cli.composition import changes
 from resdomains.cli.errors import CliError, ConfigError
-from resdomains.training import Task
+from resdomains.cli.session import Session
+from resdomains.training import (
+    BadCheckpoint,
+    InUse,
+    Run,
+    Start,
+    Task,
+    newest_checkpoint,
+    start_at,
+)
+
+
+def open_run(session: Session) -> Run:
+    """Create the run's folder, or take up the one that `--run.id` names.
+
+    Raises:
+        CliError: If another process works in it, it began otherwise, or torchrun might restart a run without an id.
+    """
+    options = session.run_options()
+    if options.id is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise CliError(
+            "torchrun may restart this job (--max-restarts): give --run.id NAME, so that a restart goes on"
+        )
+    try:
+        run = Run.create(options, session.task_name, session.name)
+    except InUse as error:
+        raise CliError(f"{error}; wait for its end, or give another --run.id") from error
+    given = began_with(session.ckpt_path)
+    if run.before is not None and given is not None and given != run.before.get("ckpt_path"):
+        raise CliError(
+            f"--ckpt_path {session.ckpt_path}: {options.id} did not begin with it, and goes on from its own"
+            " checkpoints; leave --ckpt_path out, or give another --run.id"
+        )
+    return run
+
+
+def began_with(ckpt_path: str | None) -> str | None:
+    """What a summary keeps of `--ckpt_path`."""
+    return None if ckpt_path is None else str(Path(ckpt_path).absolute())
+
+
+def find_start(ckpt_path: str | None, run: Run) -> Start | None:
+    """The checkpoint that a run goes on from: the newest sound one of its own, else the one given; None for neither.
+
+    Raises:
+        CliError: If none that is there can be used.
+    """
+    try:
+        own = newest_checkpoint(run.checkpoints)
+    except BadCheckpoint as error:
+        raise CliError(
+            f"{error}; no other checkpoint of {run.folder.name} is sound: remove them to begin anew"
+        ) from error
+    if own is not None or ckpt_path is None:
+        return own
+    return given_start(ckpt_path)
+
+
+def given_start(ckpt_path: str) -> Start:
+    """The checkpoint that `--ckpt_path` names, or the one before it if it is the last of a run and damaged.
+
+    Raises:
+        CliError: If it cannot be used.
+    """
+    try:
+        return start_at(Path(ckpt_path))
+    except BadCheckpoint as error:
+        raise CliError(f"--ckpt_path {error}") from error
 
 
 def changed_keys(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -3,12 +3,17 @@
 from resdomains.training.averaging import EMA
 from resdomains.training.checkpoints import (
     BadCheckpoint,
+    DamagedCheckpoint,
+    Start,
     average_checkpoints,
     load_task,
+    newest_checkpoint,
     read_checkpoint,
+    start_at,
 )
 from resdomains.training.data import BadSample, DataModule
 from resdomains.training.figures import Box, Boxed, Film, NoFilm, Sound
+from resdomains.training.locking import InUse
 from resdomains.training.optimization import (
     Constant,
     Optimization,
@@ -18,6 +23,7 @@ from resdomains.training.optimization import (
     WarmupLinear,
 )
 from resdomains.training.run import Run, RunOptions, run_facts
+from resdomains.training.sharding import Sharded, check_sharding
 from resdomains.training.task import StepResult, Task, TrainingDiverged
 from resdomains.training.weights_and_biases import WandbOptions
 
@@ -28,14 +34,18 @@ __all__ = [
     "Box",
     "Boxed",
     "Constant",
+    "DamagedCheckpoint",
     "DataModule",
     "Film",
+    "InUse",
     "NoFilm",
     "Optimization",
     "Run",
     "RunOptions",
     "Schedule",
+    "Sharded",
     "Sound",
+    "Start",
     "StepResult",
     "Steps",
     "Task",
@@ -44,7 +54,10 @@ __all__ = [
     "WarmupCosine",
     "WarmupLinear",
     "average_checkpoints",
+    "check_sharding",
     "load_task",
+    "newest_checkpoint",
     "read_checkpoint",
     "run_facts",
+    "start_at",
 ]

@@ -1,6 +1,7 @@
 """What happens around the steps of every run: counting, timing, pictures, a way back after Ctrl-C."""
 
 import logging
+import os
 import random
 import resource
 import time
@@ -140,6 +141,12 @@ class StepLog(Callback):
         """Take up the time again: validation is no part of a training step."""
         self._idle_since = time.perf_counter()
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Log what is left before a checkpoint, so that a run that goes on from it has counted every step."""
+        self._flush(trainer, cast(Task, pl_module))
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the last steps."""
         self._flush(trainer, cast(Task, pl_module))
@@ -203,6 +210,8 @@ class Pictures(Callback):
 class Examples(Callback):
     """Keep what a task lets people read after each validation.
 
+    A run that goes on in the same folder drops what came after its checkpoint.
+
     Args:
         path: A text file, to which each validation adds its lines.
     """
@@ -211,6 +220,20 @@ class Examples(Callback):
         self.path = path
         self.last: list[str] = []
         """The lines of the newest validation."""
+        self._kept: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the file's size."""
+        return {"size": self.path.stat().st_size if self.path.is_file() else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember what to keep; a test that loads a checkpoint drops nothing."""
+        self._kept = state_dict["size"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop what came after the checkpoint."""
+        if self._kept is not None and trainer.is_global_zero and self.path.is_file():
+            os.truncate(self.path, min(self._kept, self.path.stat().st_size))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the task, and add its lines to the file."""

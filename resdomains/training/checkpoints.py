@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
@@ -12,20 +13,111 @@ from torch import Tensor
 from resdomains.plain_files import Damaged, HoldsCode, read_plain
 from resdomains.training.task import FORMAT, Task
 
+LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
+# What a run keeps.
+_KEPT = (LAST, PREVIOUS, "best.ckpt", "epoch=*.ckpt")
+
 
 class BadCheckpoint(ValueError):
     """A file that cannot be used as a checkpoint."""
+
+
+class DamagedCheckpoint(BadCheckpoint):
+    """A checkpoint that is cut, altered or gone."""
+
+
+class Start(NamedTuple):
+    """Where a run goes on.
+
+    Attributes: `path`, the checkpoint; `ours`, what it says of itself; `step`, how many optimizer steps it has trained;
+    `damaged`, newer checkpoints that cannot be read.
+    """
+
+    path: Path
+    ours: dict[str, Any]
+    step: int
+    damaged: tuple[Path, ...] = ()
+
+
+def newest_checkpoint(folder: Path) -> Start | None:
+    """Return the newest sound checkpoint of a run; None if the folder holds none.
+
+    That is `last.ckpt`; only where it is damaged or gone, the others are read, and the one of most steps is taken.
+
+    Raises:
+        BadCheckpoint: If none of the folder's checkpoints is sound, or the last one holds more than plain values.
+    """
+    last = folder / LAST
+    others = _siblings(last)
+    if not last.is_file() and not others:
+        return None
+    try:
+        return _start(last)
+    except DamagedCheckpoint:
+        found = _newest(others)
+        if found is None:
+            raise
+        return found._replace(damaged=(last,) if last.is_file() else ())
+
+
+def start_at(path: Path) -> Start:
+    """Return a checkpoint to go on from; a `last.ckpt` that is damaged gives way to the newest sound one beside it.
+
+    Raises:
+        BadCheckpoint: If it cannot be read.
+    """
+    found = newest_checkpoint(path.parent) if path.name == LAST else None
+    if found is not None:
+        return found
+    checkpoint = read_checkpoint(path)
+    return Start(path, checkpoint["resdomains"], _steps(checkpoint))
+
+
+def _newest(paths: Iterable[Path]) -> Start | None:
+    """Of some files the sound checkpoint of most steps."""
+    found = []
+    for path in paths:
+        with suppress(BadCheckpoint):
+            found.append(_start(path))
+    return max(found, key=lambda start: start.step, default=None)
+
+
+def _start(path: Path) -> Start:
+    checkpoint = _read(path)
+    return Start(path, checkpoint["resdomains"], _steps(checkpoint))
+
+
+def _siblings(path: Path) -> list[Path]:
+    """The other checkpoints of the run that wrote one."""
+    if not any(path.match(pattern) for pattern in _KEPT):
+        return []
+    found = (other for pattern in _KEPT for other in sorted(path.parent.glob(pattern)))
+    return [other for other in found if other.name != path.name]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint's plain values and tensors; code in it is refused, not run.
 
     Raises:
-        BadCheckpoint: If the file is missing, damaged, holds more than plain values, or is not of resdomains.
+        BadCheckpoint: If the file is missing, damaged, holds more than plain values, or is not of resdomains; of a
+            damaged one the message names a sound one of the same run.
     """
     path = Path(path)
+    try:
+        return _read(path)
+    except DamagedCheckpoint as error:
+        sound = _newest(_siblings(path))
+        if sound is None:
+            raise
+        raise DamagedCheckpoint(
+            f"{error}; {sound.path.name} beside it is sound (step {sound.step:,})"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise BadCheckpoint(f"{path}: no such checkpoint file")
+        raise DamagedCheckpoint(f"{path}: no such checkpoint file")
     try:
         checkpoint = read_plain(path)
     except HoldsCode as error:
@@ -34,7 +126,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: refused, because it is not a plain checkpoint and loading it could run code{what}"
         ) from error
     except Damaged as error:
-        raise BadCheckpoint(f"{path}: damaged or not a checkpoint ({error})") from error
+        raise DamagedCheckpoint(f"{path}: damaged or not a checkpoint ({error})") from error
     if (
         not isinstance(checkpoint, dict)
         or "resdomains" not in checkpoint

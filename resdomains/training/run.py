@@ -2,6 +2,8 @@
 
 import json
 import platform
+import re
+import secrets
 import subprocess
 import time
 from collections import Counter
@@ -12,7 +14,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from resdomains.core import Stack
@@ -23,8 +25,11 @@ from resdomains.training.callbacks import (
     StepLog,
     TrainingSamples,
 )
+from resdomains.training.checkpoints import LAST, Start
+from resdomains.training.locking import FolderLock
+from resdomains.training.metrics_file import MetricsFile
 from resdomains.training.progress import RunProgress
-from resdomains.training.saving import Checkpoints, LastEpochs
+from resdomains.training.saving import Checkpoints, EverySteps, LastEpochs
 from resdomains.training.task import Task
 from resdomains.training.weights_and_biases import WandbOptions, begin_wandb
 
@@ -36,29 +41,44 @@ class RunOptions:
     Args:
         root: Folder of all runs.
         name: The run's name in place of its config's.
+        id: Name of the run's folder in place of the time. Started again, the run goes on from its newest sound
+            checkpoint, and once finished it does nothing: what torchrun, Slurm and studies need that start it again.
         wandb: Weights & Biases.
         keep_last: Of how many of the last epochs to keep a checkpoint too, such as to average them; `best.ckpt` and
             `last.ckpt` are always kept.
+        save_every_n_steps: After how many optimizer steps to save `last.ckpt`; None for after validations only.
 
     Raises:
-        ValueError: If `keep_last` is negative.
+        ValueError: If `id` is no plain file name, `keep_last` is negative or `save_every_n_steps` is not positive.
     """
 
     root: Path = Path("runs")
     name: str | None = None
+    id: str | None = None
     wandb: WandbOptions = field(default_factory=WandbOptions)
     keep_last: int = 0
+    save_every_n_steps: int | None = None
 
     def __post_init__(self) -> None:
+        if self.id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.id):
+            raise ValueError(
+                f"id must be a plain file name of letters, digits, '.', '_' and '-' that begins with a letter or digit,"
+                f" got {self.id!r}"
+            )
         if self.keep_last < 0:
             raise ValueError(f"keep_last must be a number of epochs, got {self.keep_last}")
+        if self.save_every_n_steps is not None and self.save_every_n_steps < 1:
+            raise ValueError(
+                f"save_every_n_steps must be a number of steps above 0 or null, got {self.save_every_n_steps}"
+            )
 
 
 @dataclass
 class Run:
-    """One run's folder: `<root>/<task>/<config>/<time>`.
+    """One run's folder: `<root>/<task>/<config>/<time or id>`.
 
-    Only the first process creates and writes it; the others hold a path that they do not use.
+    Only the first process creates and writes it, and keeps it locked; the others hold a path, which they write to only
+    where Lightning lets all processes save together.
     """
 
     folder: Path
@@ -66,14 +86,30 @@ class Run:
     config: str
     wandb: WandbOptions
     keep_last: int = 0
+    save_every_n_steps: int | None = None
+    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """What tells the run from all others, wherever its folder is; it stays when the run goes on in its folder."""
+    continues: str | None = None
+    """The `run_id` of the run whose checkpoint this one began with."""
+    before: dict[str, Any] | None = None
+    """The summary that the folder held; None in a new folder."""
 
     @classmethod
     def create(cls, options: RunOptions, task: str, config: str) -> "Run":
-        """Create a new folder; a second run of the same second gets a number behind its time."""
-        parent = Path(options.root) / task / (options.name or config)
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        """Create a new folder, or take up the one that `options.id` names.
+
+        Without an id the folder is called by the time; a second run of the same second gets a number behind it.
+
+        Raises:
+            InUse: If another process works in the folder.
+        """
+        name = options.name or config
+        parent = Path(options.root) / task / name
+        stamp = options.id or time.strftime("%Y-%m-%d_%H-%M-%S")
         folder = parent / stamp
-        if is_first_process():
+        if is_first_process() and options.id is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif is_first_process():
             number = 1
             while True:
                 try:
@@ -82,8 +118,43 @@ class Run:
                 except FileExistsError:
                     number += 1
                     folder = parent / f"{stamp}_{number}"
-        name = options.name or config
-        return cls(folder.absolute(), task, name, options.wandb, options.keep_last)
+        every = options.save_every_n_steps
+        run = cls(folder.absolute(), task, name, options.wandb, options.keep_last, every)
+        if is_first_process():
+            run._lock = FolderLock(run.folder)
+        if options.id is not None:
+            run._take_up()
+        return run
+
+    def _take_up(self) -> None:
+        """Read what the folder says of its run."""
+        if not self._summary.is_file():
+            return
+        try:
+            found = json.loads(self._summary.read_text())
+        except (OSError, ValueError):
+            found = None
+        # A summary that cannot be read is of a run that has not finished.
+        self.before = found if isinstance(found, dict) else {}
+        self.run_id = self.before.get("run_id") or self.run_id
+        self.continues = self.before.get("continues")
+
+    def __post_init__(self) -> None:
+        self._lock: FolderLock | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds a finished run."""
+        return self.before is not None and self.before.get("status") == "finished"
+
+    def discard(self) -> None:
+        """Let the folder go, and remove it if nothing is in it."""
+        if self._lock is None:
+            return
+        self._lock.release()
+        if [path.name for path in self.folder.iterdir()] == [self._lock.path.name]:
+            self._lock.path.unlink()
+            self.folder.rmdir()
 
     @property
     def checkpoints(self) -> Path:
@@ -93,7 +164,7 @@ class Run:
     @property
     def last_checkpoint(self) -> Path:
         """The newest state, from which a stopped run goes on."""
-        return self.checkpoints / "last.ckpt"
+        return self.checkpoints / LAST
 
     @property
     def pictures(self) -> Path:
@@ -110,6 +181,24 @@ class Run:
         """Table of everything that was logged."""
         return self.folder / "metrics.csv"
 
+    @property
+    def examples(self) -> Path:
+        """What people may read of each validation."""
+        return self.folder / "examples.txt"
+
+    @property
+    def _summary(self) -> Path:
+        return self.folder / "summary.json"
+
+    @rank_zero_only
+    def rewind(self, start: Start | None) -> None:
+        """Drop what was logged after the checkpoint that the run goes on from; all of it where there is none."""
+        if start is None:
+            self.metrics.unlink(missing_ok=True)
+            self.examples.unlink(missing_ok=True)
+        else:
+            MetricsFile(self.metrics).rewind(start.step, start.ours["seconds"])
+
     def loggers(self, facts: dict[str, Any], metric_names: list[str]) -> list[Logger]:
         """Return the run's loggers: a CSV file, and W&B unless that is disabled.
 
@@ -117,20 +206,17 @@ class Run:
             facts: The run's config for W&B (`run_facts`), all plain.
             metric_names: The names of the task's own metrics.
         """
-        # Every row at once: whoever watches a slow run sees where it is, and a killed one loses nothing.
-        table = CSVLogger(str(self.folder), name="", version="", flush_logs_every_n_steps=1)
+        table = MetricsFile(self.metrics)
         mode = self.wandb.resolved_mode()
         if not is_first_process():
             return [table]
-        _ = (
-            table.experiment
-        )  # made while the folder is empty: it warns about files that it finds there
         if mode == "disabled":
             return [table]
         record = begin_wandb(
             self.wandb,
             mode,
             self.folder,
+            run_id=self.run_id,
             name=f"{self.config}-{self.folder.name}",
             group=f"{self.task}/{self.config}",
             tags=[self.task],
@@ -146,14 +232,16 @@ class Run:
             monitor: The validation's result whose highest value makes the best checkpoint; None where the data have no
                 validation split: the best is then the last.
         """
+        every = self.save_every_n_steps
         return [
             StepLog(),
             TrainingSamples(self.pictures / "train_samples.png"),
-            Examples(self.folder / "examples.txt"),
+            Examples(self.examples),
             Snapshots(self.pictures),
             RunProgress(),
             Checkpoints(self.checkpoints, monitor),
             *([LastEpochs(self.checkpoints, self.keep_last)] if self.keep_last else []),
+            *([EverySteps(self.last_checkpoint, every)] if every else []),
             Pictures(self.pictures, self.tables, self.metrics),
         ]
 
@@ -162,7 +250,7 @@ class Run:
         """Write `summary.json`, whole or not at all."""
         draft = self.folder / "summary.json.part"
         draft.write_text(json.dumps(summary, indent=2, default=str) + "\n")
-        draft.replace(self.folder / "summary.json")
+        draft.replace(self._summary)
 
 
 def is_first_process() -> bool:
@@ -182,6 +270,8 @@ def run_facts(task: Task, run: Run, data: str, seed: int, world_size: int) -> di
     return {
         "task": run.task,
         "config": run.config,
+        "run_id": run.run_id,
+        "continues": run.continues,
         "data": data,
         "network": network,
         "merge": next((name for name, _ in (kept or merges).most_common(1)), None),

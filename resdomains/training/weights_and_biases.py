@@ -128,6 +128,11 @@ class WandbRecord(WandbLogger):
             Exception
         ) as error:  # W&B's errors have no base in common, and none may cost a result
             self._lose(error)
+            import wandb
+
+            # Otherwise W&B would say at exit, by a traceback, that its process is gone.
+            with suppress(ConnectionError):
+                wandb.teardown()
         return None
 
     def _lose(self, error: Exception) -> None:
@@ -144,6 +149,7 @@ def begin_wandb(
     mode: Literal["online", "offline"],
     folder: Path,
     *,
+    run_id: str,
     name: str,
     group: str,
     tags: Sequence[str],
@@ -158,6 +164,7 @@ def begin_wandb(
         options: Where it goes.
         mode: Whether it is sent now.
         folder: Where its files lie.
+        run_id: What the run is known by; W&B goes on with a run of this id.
         name: The run's name.
         group: The group's name unless the options give one.
         tags: Labels beside those of the options.
@@ -170,6 +177,8 @@ def begin_wandb(
 
     def begin(mode: Literal["online", "offline"]) -> "WandbRun":
         return wandb.init(
+            id=run_id,
+            resume="allow" if mode == "online" else None,  # offline it makes a second fragment
             name=name,
             dir=str(folder),
             mode=mode,
