@@ -55,7 +55,8 @@ class ResumableLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin the next iteration where `state_dict` was taken."""
         batches = cast(Batches, self.batch_sampler)
-        batches.epoch, batches.start = state["epoch"], state["batch"]
+        # Also what `state_dict` returns before the next batch, as where a run goes on with a validation.
+        self._epoch, self._given = batches.epoch, batches.start = state["epoch"], state["batch"]
 
 
 class DataModule(LightningDataModule, ABC):
@@ -174,8 +175,9 @@ class DataModule(LightningDataModule, ABC):
         return self
 
     def has(self, split: Split) -> bool:
-        """Say whether the data have a split."""
-        return self.ready().dataset(split) is not None
+        """Say whether the data have a split, and a sample in it."""
+        dataset = self.ready().dataset(split)
+        return dataset is not None and len(dataset) > 0  # type: ignore[arg-type]  # map-style
 
     def ready_dataset(self, split: Split) -> Dataset[Any]:
         """Return a split that must exist.
