@@ -6,6 +6,12 @@ import jsonargparse
 
 from resdomains.plugins import importable_packages
 
+# Parts of the packages that run what a file or an address holds.
+_RUNS_FILES = (
+    *("torch.hub", "torch.load", "torch.serialization", "torch.package", "torch.jit.load"),
+    *("torch.utils.cpp_extension", "torch.utils.model_zoo", "torch.distributed.rpc"),
+)
+
 
 def allow_plugins_only(extra: Iterable[str] = ()) -> None:
     """Refuse class paths outside known packages, before anything of them is imported.
@@ -18,7 +24,7 @@ def allow_plugins_only(extra: Iterable[str] = ()) -> None:
     """
     allowed = {*importable_packages(), *(name.partition(".")[0] for name in extra)}
     jsonargparse.set_parsing_settings(
-        import_path_denylist=["*"],
+        import_path_denylist=["*", *_RUNS_FILES],
         import_path_allowlist=sorted(allowed),
         instantiate_subclass_spec_in_any=False,
     )

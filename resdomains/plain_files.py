@@ -4,10 +4,16 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+# Far above what is saved; a few bytes can ask for any number.
+_DEEPEST, _MOST = 100, 5_000_000
+_SMALL = 2**24  # values of a tensor: a view of one value is no bomb below that
 
 
 class HoldsCode(ValueError):
@@ -28,6 +34,43 @@ def read_plain(path: Path) -> Any:
     altered = _altered(path)
     if altered is not None:
         raise Damaged(f"the checksum of its part {altered} is wrong")
+    found = _load(path)
+    check_amount(found, size=path.stat().st_size)
+    return found
+
+
+def check_amount(
+    value: Any, *, most: int = _MOST, longest: int | None = None, size: int | None = None
+) -> None:
+    """Refuse plain values that a small file made many of: what is shared counts each time.
+
+    Args:
+        value: Mappings and sequences of values.
+        most: How many there may be.
+        longest: How many characters a text may have; any number if not given.
+        size: How many values a tensor may have, unless it is small; any number if not given.
+
+    Raises:
+        Damaged: If they are too many, nested too deeply, too long or too large.
+    """
+    total, left = 1, [(0, value)]
+    while left:
+        depth, part = left.pop()
+        if isinstance(part, Mapping | list | tuple | set | frozenset):
+            total += len(part) * (2 if isinstance(part, Mapping) else 1)
+            if total > most or depth == _DEEPEST:
+                raise Damaged(f"it holds more than {most:,} values, or is nested too deeply")
+            items = [*part, *part.values()] if isinstance(part, Mapping) else part
+            left += [(depth + 1, item) for item in items]
+        elif isinstance(part, str) and longest is not None and len(part) > longest:
+            raise Damaged(f"a text in it has {len(part):,} characters, more than {longest:,}")
+        elif isinstance(part, Tensor) and size is not None and part.numel() > max(size, _SMALL):
+            raise Damaged(
+                f"a tensor in it claims {part.numel():,} values, in a file of {size:,} bytes"
+            )
+
+
+def _load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             # Of files that torch did not write, it also remarks on the pickle protocol; they are refused anyway.
@@ -43,11 +86,20 @@ def read_plain(path: Path) -> Any:
 
 
 def _altered(path: Path) -> str | None:
-    """The first part whose checksum is wrong: torch writes checksums and does not read them."""
+    """The first part whose checksum is wrong: torch writes checksums and does not read them.
+
+    Raises:
+        Damaged: If the parts are larger than the file: torch compresses nothing, and parts that overlap or were
+            compressed can become any size.
+    """
     if not zipfile.is_zipfile(path):
         return None  # of torch's first format, or broken: torch says what is wrong
     try:
         with zipfile.ZipFile(path) as file:
+            if sum(part.file_size for part in file.infolist()) > path.stat().st_size:
+                raise Damaged("its parts are larger than the file, which torch never writes")
             return file.testzip()
+    except Damaged:
+        raise
     except Exception:  # altered bytes lead it anywhere too: zlib.error, RuntimeError, ...
         return "list"
