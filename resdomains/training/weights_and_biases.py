@@ -124,9 +124,8 @@ class WandbRecord(WandbLogger):
             self.run.finish(exit_code=0 if succeeded else 1)
         except TimeoutError:
             return f"did not take all of the run within {self.finish_timeout:g} s"
-        except (
-            Exception
-        ) as error:  # W&B's errors have no base in common, and none may cost a result
+        except Exception as error:
+            # W&B's errors have no base in common, and none may cost a result.
             self._lose(error)
             import wandb
 
@@ -203,6 +202,7 @@ def begin_wandb(
         run = begin(mode)
     except wandb.errors.CommError as error:
         refusal = next(iter(str(error).splitlines()), "") or "it refused the run"
+        wandb.teardown()  # its process, which goes on trying, would not begin another run of this id
         for begun in set(folder.glob("wandb/run-*")) - before:
             with suppress(OSError):  # it holds nothing, but another's eyes would count it as a run
                 shutil.rmtree(begun)
