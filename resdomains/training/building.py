@@ -9,11 +9,11 @@ from torch.overrides import TorchFunctionMode
 # A network also makes what no checkpoint holds: metrics' states, tables of positions, windows of a spectrum.
 _SPARE_VALUES, _SPARE_TENSORS = 2**27, 5_000
 _REASON = "its recipe asks for far more than the file holds"
-_MAKE = frozenset(
-    (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint)
-    + (torch.arange, torch.linspace, torch.logspace, torch.eye, torch.tril_indices)
-    + (torch.triu_indices, torch.empty_strided, torch.hann_window, torch.hamming_window)
-)
+_MAKE = {
+    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint),
+    *(torch.arange, torch.linspace, torch.logspace, torch.eye, torch.tril_indices),
+    *(torch.triu_indices, torch.empty_strided, torch.hann_window, torch.hamming_window),
+}
 
 
 class TooLarge(ValueError):

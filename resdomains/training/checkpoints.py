@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
-from resdomains.plain_files import Damaged, HoldsCode, read_plain
+from resdomains.plain_files import Damaged, HoldsCode, check_amount, read_plain
+from resdomains.training.building import AtMost
 from resdomains.training.task import FORMAT, Task
 
+# Far above any config's.
+_MOST_OF_RECIPE, _LONGEST_OF_RECIPE = 100_000, 10_000
+_LONGEST_REASON = 600  # characters
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
 # What a run keeps.
@@ -141,12 +145,38 @@ def _read(path: Path) -> dict[str, Any]:
     if missing or not isinstance(checkpoint["state_dict"], dict):
         what = ", ".join(sorted(missing)) or "state_dict"
         raise BadCheckpoint(f"{path}: damaged or not a checkpoint (it lacks {what})")
+    _check_recipe(path, ours)
     if ours["format"] > FORMAT:
         raise BadCheckpoint(
             f"{path}: written by a newer resdomains (checkpoint format {ours['format']}, "
             f"this version reads up to {FORMAT}); upgrade resdomains"
         )
     return checkpoint
+
+
+def _check_recipe(path: Path, ours: Mapping[str, Any]) -> None:
+    """Refuse what a run would not have written: a recipe of other parts, or one that is absurdly large.
+
+    Raises:
+        BadCheckpoint: If it is one.
+    """
+    recipe = ours["recipe"]
+    model = recipe.get("model") if isinstance(recipe, dict) else None
+    if not isinstance(ours["format"], int) or not (
+        recipe is None
+        or (
+            isinstance(model, dict)
+            and isinstance(model.get("class_path"), str)
+            and isinstance(model.get("init_args", {}), dict)
+        )
+    ):
+        raise BadCheckpoint(
+            f"{path}: damaged or not a checkpoint (its format or recipe is not what a run writes)"
+        )
+    try:
+        check_amount(recipe, most=_MOST_OF_RECIPE, longest=_LONGEST_OF_RECIPE)
+    except Damaged as error:
+        raise BadCheckpoint(f"{path}: refused, because of its recipe: {error}") from error
 
 
 def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
@@ -174,14 +204,21 @@ def load_task(path: str | Path, plugins: Iterable[str] = ()) -> Task:
         model["init_args"]["weights"] = None
     allow_plugins_only(plugins)
     try:
-        task = _build(model["class_path"], model["init_args"], ours["spec"])
-    except (ArgumentError, ImportError) as error:
+        with AtMost(Path(path).stat().st_size):
+            task = _build(model["class_path"], model["init_args"], ours["spec"])
+        task.load_state_dict(checkpoint["state_dict"])
+    except Exception as error:  # whatever a constructor makes of what a stranger's recipe gives it
         raise BadCheckpoint(
-            f"{path}: its task {model['class_path']} cannot be built: {error}"
+            f"{path}: its task {model['class_path']} cannot be built: {_shortly(error)}"
         ) from error
     task.recipe, task.chosen = ours["recipe"], ours.get("chosen", {})
-    task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
+
+
+def _shortly(error: Exception) -> str:
+    """What was raised, in a few lines at most."""
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
 
 
 def _build(class_path: str, init_args: dict[str, Any], spec: dict[str, Any]) -> Task:
