@@ -74,7 +74,10 @@ def compose(arguments: Arguments, *, portable: bool = False) -> Session:
     ours = checkpoint_at(path)["resdomains"] if portable else given_start(path).ours
     recipe, name = recipe_of(path, ours)
     if portable:
-        recipe = {**recipe, "trainer": {"precision": recipe["trainer"].get("precision")}}
+        recipe = {
+            **recipe,
+            "trainer": {"precision": (recipe.get("trainer") or {}).get("precision")},
+        }
     return Session(arguments, recipe, name)
 
 

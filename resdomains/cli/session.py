@@ -4,6 +4,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from resdomains.cli.yaml_files import read_config, read_text
 from resdomains.imports import allow_plugins_only
 from resdomains.plugins import PluginError, discover, find_config, shipped_configs
 from resdomains.training import DataModule, RunOptions, Task
+from resdomains.training.building import AtMost
 
 _LAUNCHER = "is set by the launcher"
 OWNED_BY_LAUNCHER = {
@@ -224,10 +226,13 @@ class Session:
         """
         self.follow(spec)
         model = self.config["model"]
+        within: AbstractContextManager[object] = nullcontext()
         if self.ckpt_path is not None:
             arguments = {k: v for k, v in model["init_args"].items() if k != "weights"}
             model = {**model, "init_args": arguments}
-        task = build(model, Task, "model", self.schema, {"spec": spec})
+            within = AtMost(Path(self.ckpt_path).stat().st_size)
+        with within:
+            task = build(model, Task, "model", self.schema, {"spec": spec})
         assert isinstance(task, Task)
         task.recipe = self.recipe
         return task
