@@ -40,7 +40,7 @@ class _Answers(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.server.silent:
             self.server.closing.wait()
             return
