@@ -26,7 +26,8 @@ def open_run(session: Session) -> Run:
     """Create the run's folder, or take up the one that `--run.id` names.
 
     Raises:
-        CliError: If another process works in it, it began otherwise, or torchrun might restart a run without an id.
+        CliError: If it cannot be written, another process works in it, it began otherwise, or torchrun might restart
+            a run without an id.
     """
     options = session.run_options()
     if options.id is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
@@ -37,6 +38,12 @@ def open_run(session: Session) -> Run:
         run = Run.create(options, session.task_name, session.name)
     except InUse as error:
         raise CliError(f"{error}; wait for its end, or give another --run.id") from error
+    except OSError as error:
+        where = error.filename or options.root
+        raise ConfigError(
+            "run.root",
+            f"{options.root} cannot hold the run: {where}: {error.strerror}; name a folder that can be written",
+        ) from error
     given = began_with(session.ckpt_path)
     if run.before is not None and given is not None and given != run.before.get("ckpt_path"):
         raise CliError(
