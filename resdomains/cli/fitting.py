@@ -25,6 +25,7 @@ from resdomains.cli.explain import explain_key
 from resdomains.cli.failures import explain_failure
 from resdomains.cli.interruption import StopBetweenSteps, Stopped
 from resdomains.cli.main import complain
+from resdomains.cli.processes import check_processes
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import (
     ApplyOptimization,
@@ -44,6 +45,7 @@ from resdomains.training import (
     Start,
     Task,
     TrainingDiverged,
+    check_sharding,
     read_checkpoint,
     run_facts,
     schema,
@@ -150,7 +152,7 @@ def build_trainer(
         bar: Whether Lightning may draw a progress bar.
 
     Raises:
-        ConfigError: If Lightning refuses the options.
+        ConfigError: If Lightning refuses the options, or they do not fit the processes that were started.
     """
     options = session.trainer_options()
     accelerator = options.get("accelerator", "auto")
@@ -181,6 +183,7 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ConfigError("trainer", str(error)) from error
+    check_processes(trainer)
     return trainer, precision
 
 
@@ -216,10 +219,17 @@ class _Fit:
         callbacks.append(self.stop)
         self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
         self._check_by_hand()
+        self._check_sharding()
         world = self.trainer.world_size
         facts = run_facts(self.task, self.run, session.data_name, session.seed, world)
         self.facts = {**facts, "ckpt_path": began_from}
         self.progress: dict[str, float] | None = None
+
+    def _check_sharding(self) -> None:
+        try:
+            check_sharding(self.trainer, self.task)
+        except ValueError as error:
+            raise ConfigError("trainer.strategy", str(error)) from error
 
     def _check_by_hand(self) -> None:
         """Refuse what Lightning would do around the steps of a task that makes them itself."""

@@ -80,7 +80,7 @@ class EMA(Callback):
         self._updates += 1
         self._updated_at = trainer.global_step
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in the place of the weights."""
         if self._average is not None:
             self._swap(pl_module)
