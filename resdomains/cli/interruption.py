@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from torch import Tensor, distributed
 
 from resdomains.cli.errors import INTERRUPTED, TERMINATED
+from resdomains.training.saving import validation_follows
 
 # Ctrl-C; what schedulers send before they kill; what Slurm is asked to send before a job's time is up.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -222,7 +223,7 @@ class StopBetweenSteps(Checkpoint):
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         # What follows a step without being part of it would be left out by a run that goes on from here: of these,
         # validation and the epoch's end stop a run themselves.
-        if whole and not trainer.is_last_batch and not _validation_may_follow(trainer, batch_idx):
+        if whole and not validation_follows(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -322,11 +323,3 @@ class StopBetweenSteps(Checkpoint):
                     ready=before + 1, started=before + 1, processed=before, completed=before
                 )
             progress["is_last_batch"] = False
-
-
-def _validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
-    every = trainer.val_check_batch
-    if not trainer.enable_validation or not every or every == float("inf"):
-        return False
-    total = trainer.fit_loop.total_batch_idx
-    return (batch_idx + 1) % every == 0 or (total + 1) % every == 0

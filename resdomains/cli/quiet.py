@@ -18,6 +18,10 @@ WARNINGS = (
     r"GPU available but not used",
     # Task logs what its metrics computed over all processes; there is nothing left to reduce.
     r"It is recommended to use `self\.log\(.*sync_dist=True\)`",
+    # A run that goes on in its folder (`--run.id`) finds its checkpoints there.
+    r"Checkpoint directory .* exists and is not empty",
+    # Lightning says so wherever Slurm is installed and the run is no job.
+    r"The `srun` command is available on your system but is not used",
     # Lightning calls names that torch has retired.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )

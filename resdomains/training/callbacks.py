@@ -198,6 +198,9 @@ class Pictures(Callback):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()
+            # A run that had nothing left to train has logged nothing.
+            if not self.curves_from.exists():
+                return
             figure = learning_curves(self.curves_from, cast(Task, pl_module).monitor)
             if figure is not None:
                 log_figure(trainer.loggers, figure, self.folder / "learning_curves.png")
