@@ -1,6 +1,7 @@
 """Say why a run ended, and what to do about it."""
 
 import errno
+import re
 
 from pytorch_lightning import Trainer
 
@@ -13,6 +14,14 @@ _PEER_GONE = (
     "Connection reset by peer",
     "remote process has terminated",
 )
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How torch says that a loader's process died or kept the run waiting, and what it adds to an error of one.
+_WORKER_DIED = re.compile(
+    r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (is killed by signal|exited unexpectedly)"
+)
+_WORKER_HANGS = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
+_IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.")
+_IN_PROCESS = "--data.num_workers 0 reads in the training process"
 
 
 def explain_failure(error: Exception, run: Run, trainer: Trainer, go_on: str) -> str:
@@ -30,6 +39,37 @@ def explain_failure(error: Exception, run: Run, trainer: Trainer, go_on: str) ->
         return "stopped, because another process ended; its own error says why"
     if isinstance(error, BadSample):
         return f"data: {error}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    said = _of_worker(str(error))
+    if said is not None:
+        return f"data: {said}; the last checkpoint stands\n{go_on}"
+    if isinstance(error, OSError) and error.errno in _FULL:
         return f"no space left for {error.filename or run.folder}; free some and go on:\n{go_on}"
     return unexpected(error, run.folder)
+
+
+def _of_worker(text: str) -> str | None:
+    """What an error says that came about in a loader's process; None if it did not."""
+    if died := _WORKER_DIED.search(text):
+        killed = died[1] == "is killed by signal"
+        why = (
+            "a loader worker was killed, as the system does where memory runs out: "
+            "lower --data.num_workers or --data.batch_size"
+            if killed
+            else "a loader worker ended by itself"
+        )
+        return f"{why}; {_IN_PROCESS} and shows what it does"
+    if waited := _WORKER_HANGS.search(text):
+        return (
+            f"no loader worker gave a batch within {float(waited[1]):g} s: reading hangs, or takes longer than "
+            f"--run.data_timeout allows (0 waits for ever); {_IN_PROCESS} and shows where"
+        )
+    if caught := _IN_WORKER.search(text):
+        # The traceback's last line, such as `resdomains.training.data.BadSample: photo.jpg: cannot be read`.
+        where, _, reason = text.strip().rpartition(f"{caught[1]}: ")
+        if where:
+            return (
+                reason
+                if caught[1] == "BadSample"
+                else f"{caught[1]}: {reason} (in a loader worker)"
+            )
+    return None

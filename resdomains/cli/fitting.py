@@ -203,6 +203,7 @@ class _Fit:
             if self.start.path.parent != run.checkpoints:
                 run.continues = before.get("run_id")
         self.data: DataModule = session.data()
+        self.data.timeout = session.run_options().data_timeout
         session.follow(self.data.spec)
         self.changed = self._changed(before)
         if before is not None:

@@ -82,6 +82,8 @@ class DataModule(LightningDataModule, ABC):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.timeout = 600.0
+        """Seconds to wait for a batch of the loader's workers, 0 for ever; the launcher gives `run.data_timeout`."""
         self._prepared = False
 
     @abstractmethod
@@ -205,6 +207,7 @@ class DataModule(LightningDataModule, ABC):
             collate_fn=self.collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            timeout=self.timeout if self.num_workers else 0,
         )
 
     def train_dataloader(self) -> ResumableLoader:

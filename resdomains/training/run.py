@@ -47,9 +47,11 @@ class RunOptions:
         keep_last: Of how many of the last epochs to keep a checkpoint too, such as to average them; `best.ckpt` and
             `last.ckpt` are always kept.
         save_every_n_steps: After how many optimizer steps to save `last.ckpt`; None for after validations only.
+        data_timeout: Seconds to wait for a batch of the loader's workers before the run ends; 0 waits for ever.
 
     Raises:
-        ValueError: If `id` is no plain file name, `keep_last` is negative or `save_every_n_steps` is not positive.
+        ValueError: If `id` is no plain file name, `keep_last` or `data_timeout` is negative, or `save_every_n_steps` is
+            not positive.
     """
 
     root: Path = Path("runs")
@@ -58,8 +60,13 @@ class RunOptions:
     wandb: WandbOptions = field(default_factory=WandbOptions)
     keep_last: int = 0
     save_every_n_steps: int | None = None
+    data_timeout: float = 600.0
 
     def __post_init__(self) -> None:
+        if self.data_timeout < 0:
+            raise ValueError(
+                f"data_timeout must be seconds, or 0 to wait for ever, got {self.data_timeout}"
+            )
         if self.id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.id):
             raise ValueError(
                 f"id must be a plain file name of letters, digits, '.', '_' and '-' that begins with a letter or digit,"
