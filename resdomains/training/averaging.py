@@ -16,8 +16,8 @@ class EMA(Callback):
     """Exponential moving average of weights and buffers, one update a step.
 
     After n updates the decay is min(decay, (1 + n) / (10 + n)), so that the untrained weights are forgotten within
-    the first steps (as in TensorFlow's ExponentialMovingAverage with a step count). Whole numbers among the buffers are
-    the newest.
+    the first steps (as in TensorFlow's ExponentialMovingAverage with a step count). Whole numbers among the buffers,
+    and what has no average because it is or was infinite, are the newest.
 
     Validation sees the average, a checkpoint's `state_dict` holds it, and the task has it when training ends. A
     checkpoint's `current_model_state` holds the weights that training goes on from. Each process averages what it
@@ -68,7 +68,8 @@ class EMA(Callback):
         rate = min(self.decay, (1 + self._updates) / (10 + self._updates)) if self._updates else 0.0
         update = get_ema_multi_avg_fn(rate)  # type: ignore[no-untyped-call]
         alike: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-        for averaged, current in zip(self._average, shares(pl_module), strict=True):
+        held = shares(pl_module)
+        for averaged, current in zip(self._average, held, strict=True):
             if averaged.is_floating_point():
                 pair = alike.setdefault(averaged.dtype, ([], []))
                 pair[0].append(averaged)
@@ -77,6 +78,11 @@ class EMA(Callback):
                 averaged.copy_(current)
         for averages, currents in alike.values():
             update(averages, currents, self._updates)
+        # A buffer may hold infinities, such as a bound that is not known yet, and those have no average.
+        first = len(held) - len(list(pl_module.buffers()))
+        for averaged, current in zip(self._average[first:], held[first:], strict=True):
+            if averaged.is_floating_point():
+                averaged.copy_(torch.where(averaged.isnan(), current, averaged))
         self._updates += 1
         self._updated_at = trainer.global_step
 

@@ -56,6 +56,24 @@ def test_average_goes_on_after_a_resume(tmp_path: Path) -> None:
         assert torch.equal(one, two)
 
 
+def test_a_bound_that_becomes_finite_is_averaged_from_then_on(tmp_path: Path) -> None:
+    class Bound(pl.Callback):
+        def setup(self, _: Any, module: pl.LightningModule, stage: str) -> None:
+            module.register_buffer("low", torch.tensor([-torch.inf, -torch.inf]))
+
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
+        ) -> None:
+            module.get_buffer("low")[0] = (
+                float(trainer.global_step) if trainer.global_step else -torch.inf
+            )
+
+    task, _ = fit(tmp_path, Clouds(), epochs=1, callbacks=[Bound(), EMA(0.0)])
+    newest, never = task.get_buffer("low").tolist()
+    assert newest == task.trainer.global_step - 1
+    assert never == -torch.inf
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1, 999.0])
 def test_decay_outside_its_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got"):
