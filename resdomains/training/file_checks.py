@@ -57,13 +57,12 @@ def unreadable(
     for request in requests:
         path = str(request[0])
         if path not in states:
-            status = Path(path).stat()
-            states[path] = f"{status.st_size}\0{status.st_mtime_ns}"
+            states[path] = _state(path)
         digest.update(f"{request!r}\0{states[path]}\0".encode())
     kept = cache_folder(part) / f"{digest.hexdigest()}.json"
-    if kept.is_file():
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        return {int(place): str(reason) for place, reason in found.items()}
+    found = _kept(kept)
+    if found is not None:
+        return found
     loader = DataLoader(_Reasons(requests, read), batch_size=None, num_workers=num_workers)
     bad = {place: reason for place, reason in enumerate(loader) if reason}
     try:
@@ -77,3 +76,24 @@ def unreadable(
             "the next run reads every file again"
         )
     return bad
+
+
+def _state(path: str) -> str:
+    """A file's size and the time of its last change."""
+    try:
+        status = Path(path).stat()
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # it is gone, or a link to what is not there: `read` says so
+        return type(error).__name__
+    return f"{status.st_size}\0{status.st_mtime_ns}"
+
+
+def _kept(path: Path) -> dict[int, str] | None:
+    """What an earlier run found; None where there is nothing, or it was damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {int(place): str(reason) for place, reason in found.items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None

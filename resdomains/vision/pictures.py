@@ -1,6 +1,5 @@
 """Read picture files that nobody has checked, and resize them."""
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdomains.training import BadSample
+from resdomains.training.folders import check_regular, files_below
 
 SUFFIXES = frozenset(
     (
@@ -48,12 +48,8 @@ def _formats() -> tuple[str, ...]:
 
 
 def find_pictures(folder: str | Path) -> Iterator[str]:
-    """Yield the paths of the pictures in a folder and its subfolders, in a fixed order, hidden ones left out."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield f"{parent}{os.sep}{name}"
+    """Return the paths of the pictures in a folder and its subfolders, in a fixed order, hidden ones left out."""
+    return files_below(folder, lambda name: Path(name).suffix.lower() in SUFFIXES)
 
 
 def read_pictures(inputs: Iterable[str], channels: int) -> Iterator[tuple[str, Tensor] | BadSample]:
@@ -132,6 +128,7 @@ def read_header(path: str | Path) -> Header:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open a picture file; whatever is wrong with it is a BadSample."""
+    check_regular(path)
     try:
         with warnings.catch_warnings():
             # PIL warns of odd metadata, which nobody can act on here; of bombs it warns before it raises.

@@ -2,9 +2,9 @@
 
 import csv
 import json
-import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from resdomains.training import BadSample
+from resdomains.training.bad_samples import (
+    ADVICE,
+    BadSamples,
+    check_bad_samples,
+    leave_out,
+    left_out_notes,
+)
 from resdomains.training.batches import Batches, Stamped
 from resdomains.training.file_checks import unreadable
-from resdomains.training.folders import existing_folder
+from resdomains.training.folders import existing_folder, leaves, outside_notes
 from resdomains.training.holding_out import check_fractions, held_out
 from resdomains.training.randomness import uniforms
 from resdomains.training.schema import Split
@@ -40,8 +46,8 @@ from .spec import ImageSpec
 
 _SPLITS = ("train", "val", "test")
 _SEPARATOR = "|"
-
-_warn = rank_zero_only(logging.getLogger(__name__).warning)
+_LONGEST = 200  # characters of a wrong value that a message shows
+_HALF = re.compile("[\ud800-\udfff]")  # bytes that are no UTF-8, or half a character of JSON
 
 
 class RandomResizedCrop:
@@ -221,7 +227,7 @@ class ImageFolder(ImageData):
         interpolation: Literal["bilinear", "bicubic"] = "bilinear",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         augment: list[Augment] | None = None,
         balance: float = 0.0,
         num_workers: int = 0,
@@ -235,8 +241,7 @@ class ImageFolder(ImageData):
             seed=seed,
         )
         check_fractions(val_fraction, test_fraction)
-        if bad_samples not in ("refuse", "skip"):
-            raise ValueError(f"bad_samples must be 'refuse' or 'skip', got {bad_samples!r}")
+        check_bad_samples(bad_samples)
         self.root, self.labels, self.class_names = root, labels, class_names
         self.size, self.channels = size, channels
         self.mean = (
@@ -250,7 +255,8 @@ class ImageFolder(ImageData):
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.bad_samples = bad_samples
         self.left_out: list[BadSample] = []
-        """The files that `skip` left out, each with the reason."""
+        """The files and lines that `skip` left out, each with the reason."""
+        self._outside: list[str] = []
         self._splits: dict[str, _Files] = {}
         self._spec: ImageSpec | None = None
 
@@ -261,13 +267,16 @@ class ImageFolder(ImageData):
         if self.labels is None:
             listed = _by_folder(root)
         else:
-            listed, multilabel = _by_list(root, self.labels)
+            listed, multilabel, bad = _by_list(root, self.labels)
+            leave_out(bad, self.bad_samples, self.left_out)
+            self._outside = [x.file for x in listed if leaves(root, x.file)]
         if self.bad_samples == "skip":
-            listed = self._readable(root, listed)
+            listed = self._readable(listed)
         _hold_out(listed, root, self.val_fraction, self.test_fraction, multilabel)
         parts = {split: [x for x in listed if x.split == split] for split in _SPLITS}
         if not parts["train"]:
-            raise ValueError(f"root: {root} has no training pictures")
+            why = "; ".join(left_out_notes(self.left_out, "pictures"))
+            raise ValueError(f"root: {root} has no training pictures{'; ' * bool(why)}{why}")
         # A file list without splits was split here, so that its classes are those of all its files.
         source = listed if self.labels is not None and multilabel else parts["train"]
         classes = self.class_names or sorted({label for x in source for label in x.labels})
@@ -339,24 +348,20 @@ class ImageFolder(ImageData):
         """
         if "bad" in batch:
             source, reason = batch["bad"][0]
-            raise BadSample(
-                source,
-                f"{reason}; remove or replace the file, or leave such files out with --data.bad_samples skip",
-            )
+            raise BadSample(source, f"{reason} {ADVICE}")
         return super().transform(batch, split)
 
-    def _readable(self, root: Path, listed: list[_Listed]) -> list[_Listed]:
-        """Return the files that can be read, and report the others."""
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, and what lies elsewhere."""
+        self.ready()
+        return [*left_out_notes(self.left_out, "pictures"), *outside_notes(self._outside)]
+
+    def _readable(self, listed: list[_Listed]) -> list[_Listed]:
+        """Return the files that can be read, and leave out the others."""
         requests = [(x.file, self.channels) for x in listed]
         bad = unreadable(requests, read_picture, part="pictures", num_workers=self.num_workers)
-        self.left_out = [BadSample(listed[i].file, reason) for i, reason in bad.items()]
-        if self.left_out:
-            shown = "; ".join(str(error) for error in self.left_out[:5])
-            more = f"; and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
-            _warn(
-                f"{len(self.left_out)} of {len(listed)} pictures in {root} cannot be read and are left out: "
-                f"{shown}{more}"
-            )
+        self.left_out += [BadSample(listed[i].file, reason) for i, reason in bad.items()]
         return [x for i, x in enumerate(listed) if i not in bad]
 
 
@@ -392,18 +397,25 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(x.name for x in folder.iterdir() if x.is_dir() and not x.name.startswith("."))
 
 
-def _by_list(root: Path, name: str) -> tuple[list[_Listed], bool]:
-    """Read a file of labels; the second value says whether it is multi-label."""
+def _by_list(root: Path, name: str) -> tuple[list[_Listed], bool, list[BadSample]]:
+    """Read a file of labels; returns too whether it is multi-label, and the lines that cannot be used."""
     path = root / name
     if not path.is_file():
         raise ValueError(f"labels: {path} does not exist; give a CSV or JSON-lines file below root")
-    rows = list(
+    lines = (
         _json_lines(path)
         if path.suffix.lower() in (".jsonl", ".json", ".ndjson")
         else _csv_rows(path)
     )
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    bad: list[BadSample] = []
+    for line in lines:
+        if isinstance(line, BadSample):
+            bad.append(line)
+        else:
+            rows.append(line)
     if not rows:
-        raise ValueError(f"labels: {path} lists no files")
+        raise ValueError(f"labels: {path} lists no files{f'; {bad[0]}' if bad else ''}")
     keys = set().union(*(row for _, row in rows))
     if "file" not in keys or len(keys & {"label", "labels"}) != 1:
         raise ValueError(
@@ -411,42 +423,82 @@ def _by_list(root: Path, name: str) -> tuple[list[_Listed], bool]:
             f"it has {', '.join(sorted(keys)) or 'none'}"
         )
     multilabel = "labels" in keys
-    listed, lines = [], dict[str, str]()
+    listed, places = [], dict[str, str]()
     for where, row in rows:
-        file, label = row.get("file"), row.get("labels" if multilabel else "label")
-        split = row.get("split") or None
-        if not isinstance(file, str) or not file:
-            raise ValueError(f"{where}: 'file' must name a picture, got {file!r}")
-        if split not in (None, *_SPLITS):
-            raise ValueError(f"{where}: 'split' must be train, val or test, got {split!r}")
-        if file in lines:
-            raise ValueError(f"{where}: {file} was listed before, in {lines[file]}")
-        lines[file] = where
-        names = label if isinstance(label, list) else [label]
-        if not multilabel and (len(names) != 1 or names[0] in ("", None)):
-            raise ValueError(f"{where}: 'label' must name one class, got {label!r}")
-        if not all(isinstance(x, str | int) for x in names):
-            raise ValueError(f"{where}: labels must be names, got {label!r}")
-        if not (root / file).is_file():
-            raise ValueError(f"{where}: {root / file} does not exist")
-        listed.append(_Listed(str(root / file), [str(x) for x in names], split, where))
+        try:
+            found = _listed(root, where, row, multilabel, places)
+        except BadSample as error:
+            bad.append(error)
+        else:
+            listed.append(found)
     stated = sum(x.split is not None for x in listed)
     if 0 < stated < len(listed):
         missing = next(x for x in listed if x.split is None)
         raise ValueError(f"{missing.where}: 'split' is missing; state it on every line or on none")
-    return listed, multilabel
+    return listed, multilabel, bad
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
+def _listed(
+    root: Path, where: str, row: Mapping[str, Any], multilabel: bool, places: dict[str, str]
+) -> _Listed:
+    """Return what a line lists; `places` gets where, by the file.
+
+    Raises:
+        BadSample: If it cannot be used.
+    """
+    file, label = row.get("file"), row.get("labels" if multilabel else "label")
+    split = row.get("split") or None
+    if not isinstance(file, str) or not file or "\0" in file:
+        raise BadSample(where, f"'file' must name a picture, got {_cut(file)}")
+    if split not in (None, *_SPLITS):
+        raise BadSample(where, f"'split' must be train, val or test, got {_cut(split)}")
+    if file in places:
+        raise BadSample(where, f"{file} was listed before, in {places[file]}")
+    names = label if isinstance(label, list) else [label]
+    if not multilabel and (len(names) != 1 or names[0] in ("", None)):
+        raise BadSample(where, f"'label' must name one class, got {_cut(label)}")
+    if not all(isinstance(x, str | int) for x in names) or any(
+        _HALF.search(x) for x in names if isinstance(x, str)
+    ):
+        raise BadSample(where, f"labels must be names, in UTF-8, got {_cut(label)}")
+    if not Path(file).is_absolute() and leaves(root, root / file):
+        raise BadSample(
+            where, f"{_cut(file)} is not below root; a relative path may not leave it by '..'"
+        )
+    try:
+        there = (root / file).is_file()
+    except OSError as error:  # such as a name that is too long
+        raise BadSample(where, f"{_cut(file)} is no file ({error.strerror})") from error
+    if not there:
+        raise BadSample(where, f"{root / file} does not exist")
+    places[file] = where
+    return _Listed(str(root / file), [str(x) for x in names], split, where)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]] | BadSample]:
+    # A file's name may hold any bytes.
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.reader(file)
+        try:
+            names = next(reader, [])
+        except csv.Error as error:
+            raise ValueError(f"{path}:1: not a line of CSV ({error})") from error
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadSample(f"{path}:{reader.line_num}", f"not a line of CSV ({error})")
+                continue
+            if not row:
+                continue
             where = f"{path}:{reader.line_num}"
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{where}: has {'more' if None in row else 'fewer'} values than the header has names"
-                )
-            values: dict[str, Any] = dict(row)
+            if len(row) != len(names):
+                more = "more" if len(row) > len(names) else "fewer"
+                yield BadSample(where, f"has {more} values than the header has names")
+                continue
+            values: dict[str, Any] = dict(zip(names, row, strict=True))
             if "labels" in values:
                 values["labels"] = [
                     x.strip() for x in values["labels"].split(_SEPARATOR) if x.strip()
@@ -454,18 +506,25 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, values
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
+def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]] | BadSample]:
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
+            where = f"{path}:{line}"
             try:
                 row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{line}: not a JSON object ({error})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}:{line}: not a JSON object, but {text.strip()[:40]}")
-            yield f"{path}:{line}", row
+            except (ValueError, RecursionError) as error:
+                yield BadSample(where, f"not a JSON object ({error})")
+                continue
+            if isinstance(row, dict):
+                yield where, row
+            else:
+                yield BadSample(where, f"not a JSON object, but {text.strip()[:40]}")
+
+
+def _cut(value: object) -> str:
+    return repr(value)[:_LONGEST]
 
 
 def _hold_out(listed: list[_Listed], root: Path, val: float, test: float, multilabel: bool) -> None:
@@ -474,7 +533,7 @@ def _hold_out(listed: list[_Listed], root: Path, val: float, test: float, multil
     if not free and not any(x.split == "val" for x in listed):
         free, test = [x for x in listed if x.split == "train"], 0.0
     chosen = held_out(
-        [Path(x.file).relative_to(root).as_posix() for x in free],
+        [x.file.removeprefix(f"{root}{os.sep}").replace(os.sep, "/") for x in free],
         val,
         test,
         groups=None if multilabel else [x.labels[0] for x in free],

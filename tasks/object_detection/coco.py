@@ -5,12 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 from torchvision.transforms.v2 import Transform
 
 from resdomains.training import BadSample
-from resdomains.training.folders import existing_folder
+from resdomains.training.bad_samples import BadSamples
+from resdomains.training.folders import existing_folder, leaves
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.schema import Split
 
@@ -43,7 +44,8 @@ class CocoFiles(DetectionData):
 
     A picture is looked for, by its `file_name`, in `root/NAME` and `root/images/NAME`, where NAME is that of the JSON
     file without `instances_`, then in the JSON file's folder, `root/images` and `root`; where there is none, all that
-    again without the leading folders of `file_name`.
+    again without the leading folders of `file_name`. A relative one may not leave `root` by `..`; an absolute one is
+    taken as it is.
 
     Classes are the categories by rising id, whether they occur or not; a category that only groups others, and that no
     object has, is no class. Pictures without objects count. `iscrowd` marks crowds, `ignore` what evaluation shall
@@ -89,7 +91,7 @@ class CocoFiles(DetectionData):
         channels: int = 3,
         augment: list[Transform] | None = None,
         mosaic: Mosaic | None = None,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         smallest: float = 1.0,
         kept_mib: int = 512,
         num_workers: int = 0,
@@ -140,7 +142,7 @@ class CocoFiles(DetectionData):
             document = _Document(path, listing.name(path))
             categories[split] = {name: number for number, name in document.names.items()}
             parents |= document.parents
-            document.take(split, listing, _Finder(folders, places))
+            document.take(split, listing, _Finder(root, folders, places))
         numbers = categories["train"]
         self._say_numbers(listing, categories)
         used = {x.name for found in listing.found.values() for one in found for x in one.stated}
@@ -255,12 +257,13 @@ class _Finder:
     """Finds pictures by their `file_name`.
 
     Args:
+        root: The folder that a relative name may not leave by `..`.
         folders: What is in folders.
         places: Below which folders they may be, in order.
     """
 
-    def __init__(self, folders: Folders, places: Sequence[Path]) -> None:
-        self.folders, self.places = folders, places
+    def __init__(self, root: Path, folders: Folders, places: Sequence[Path]) -> None:
+        self.root, self.folders, self.places = root, folders, places
         self._below: dict[str, list[str]] = {}
 
     def find(self, name: str) -> str | None:
@@ -269,8 +272,9 @@ class _Finder:
             parent, _, base = given.rpartition("/")
             if parent not in self._below:
                 # A leading slash stays: a path from the top of the disk is taken as it is.
-                above = f"{parent}/" if given.startswith("/") else parent
-                self._below[parent] = [str(place / above) for place in self.places]
+                top = given.startswith("/")
+                below = [str(place / (f"{parent}/" if top else parent)) for place in self.places]
+                self._below[parent] = [x for x in below if top or not leaves(self.root, x)]
             for folder in self._below[parent]:
                 if base in self.folders.files(folder):
                     return f"{folder}{os.sep}{base}"

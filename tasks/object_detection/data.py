@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +11,12 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import Transform
 
 from resdomains.training import BadSample, DataModule
+from resdomains.training.bad_samples import (
+    ADVICE,
+    BadSamples,
+    check_bad_samples,
+    left_out_notes,
+)
 from resdomains.training.batches import Batches, SimilarBatches, Stamped
 from resdomains.training.file_checks import unreadable
 from resdomains.training.randomness import keys
@@ -34,8 +40,6 @@ from .spec import DetectionSpec
 
 _LABEL, _CROWD = COLUMNS.index("label"), COLUMNS.index("crowd")
 _GROUPS = 3  # groups of aspect ratios to a doubling, as torchvision's reference has
-_NAMED = 3  # bad samples that a note names
-_SKIP = "; remove or correct it, or leave such pictures out with --data.bad_samples skip"
 
 
 class Pictures(Dataset[dict[str, Any]]):
@@ -270,7 +274,7 @@ class DetectionData(DataModule, ABC):
         channels: int = 3,
         augment: list[Transform] | None = None,
         mosaic: Mosaic | None = None,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         smallest: float = 1.0,
         kept_mib: int = 512,
         num_workers: int = 0,
@@ -279,8 +283,7 @@ class DetectionData(DataModule, ABC):
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
-        if bad_samples not in ("refuse", "skip"):
-            raise ValueError(f"bad_samples must be 'refuse' or 'skip', got {bad_samples!r}")
+        check_bad_samples(bad_samples)
         if not smallest > 0:
             raise ValueError(f"smallest must be above 0 pixels, got {smallest}")
         if kept_mib < 0:
@@ -323,7 +326,8 @@ class DetectionData(DataModule, ABC):
         if not any(len(found.objects) for found in corpus.splits["train"]):
             raise ValueError(
                 f"{type(self).__name__} has no training picture with an object: of {len(corpus.splits['train']):,} "
-                "pictures none has a box" + "".join(f"; {note}" for note in self._skipped())
+                "pictures none has a box"
+                + "".join(f"; {note}" for note in left_out_notes(self.left_out, "pictures"))
             )
         training = Training(self.augment, self.mosaic, self.smallest, self.seed)
         room = Room(self.kept_mib * 2**20)
@@ -343,7 +347,7 @@ class DetectionData(DataModule, ABC):
             classes=list(corpus.classes),
             category_ids=list(corpus.category_ids or []),
         )
-        self._notes = [*self._amounts(), *corpus.notes, *self._skipped()]
+        self._notes = [*self._amounts(), *corpus.notes, *left_out_notes(self.left_out, "pictures")]
 
     def _readable(self, corpus: Corpus) -> Corpus:
         """Leave out the pictures that cannot be read."""
@@ -369,12 +373,6 @@ class DetectionData(DataModule, ABC):
             for split, found in self._splits.items()
         )
         yield f"pictures: {said}"
-
-    def _skipped(self) -> Iterator[str]:
-        if self.left_out:
-            named = "; ".join(map(str, self.left_out[:_NAMED]))
-            more = "; ..." if len(self.left_out) > _NAMED else ""
-            yield f"{len(self.left_out):,} pictures are left out (--data.bad_samples skip): {named}{more}"
 
     @property
     def notes(self) -> list[str]:
@@ -415,7 +413,7 @@ class DetectionData(DataModule, ABC):
         """
         if "bad" in batch:
             source, reason = batch["bad"][0]
-            raise BadSample(source, f"{reason}{_SKIP}")
+            raise BadSample(source, f"{reason} {ADVICE}")
         return {**batch, "image": prepared(batch["image"], batch["sizes"], self.detection_spec)}
 
     def batch_sampler(self, split: Split, rank: int, world: int) -> Batches:

@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from resdomains.training import BadSample
+from resdomains.training.bad_samples import BadSamples, leave_out
+from resdomains.training.folders import leaves, outside_notes
 from resdomains.training.holding_out import held_out
 from resdomains.training.schema import Split
 from resdomains.vision import read_header, read_picture
@@ -189,6 +191,7 @@ class Listing:
         self.bad: list[BadSample] = []
         self.notes: list[str] = []
         self.found: dict[Split, list[Found]] = {}
+        self._outside = dict[str, None]()
 
     def name(self, path: str | Path) -> str:
         """Return a path as notes show it: below `root`, if it is."""
@@ -220,6 +223,8 @@ class Listing:
         except BadSample as error:
             self.bad.append(error)
             return
+        if Path(path).is_absolute() and leaves(self.root, path):
+            self._outside[str(path)] = None
         place = len(found) + 1 if number is None else number
         picture = PictureFile(str(path), height, width)
         found.append(Found(picture, stated, self.name(where), place))
@@ -230,7 +235,7 @@ class Listing:
         class_names: Sequence[str] | None,
         selected: bool,
         val_fraction: float,
-        bad_samples: Literal["refuse", "skip"],
+        bad_samples: BadSamples,
         left_out: list[BadSample],
         category_ids: Mapping[str, int] | None = None,
     ) -> Corpus:
@@ -259,17 +264,11 @@ class Listing:
                     f"{', '.join(sorted(trained)) or 'no object'}"
                 )
         self._select(labels, selected)
-        if self.bad and bad_samples == "refuse":
-            first, others = self.bad[0], len(self.bad) - 1
-            more = f", and {others:,} more cannot be used" if others else ""
-            raise BadSample(
-                first.source,
-                f"{first.reason}{more} (--data.bad_samples skip leaves such samples out)",
-            )
+        leave_out(self.bad, bad_samples, left_out)
         if not self.found.get("train"):
             why = f"; {len(self.bad):,} cannot be used, such as {self.bad[0]}" if self.bad else ""
             raise ValueError(f"root: {self.root} has no pictures to train on{why}")
-        left_out += self.bad
+        self.notes += outside_notes(self._outside)
         if not classes:
             raise ValueError(
                 f"root: none of the {len(self.found['train']):,} training pictures in {self.root} has an object"

@@ -6,6 +6,7 @@ from typing import Literal
 from torchvision.transforms.v2 import Transform
 
 from resdomains.training import BadSample
+from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.schema import Split
@@ -73,7 +74,7 @@ class VocFiles(DetectionData):
         channels: int = 3,
         augment: list[Transform] | None = None,
         mosaic: Mosaic | None = None,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         smallest: float = 1.0,
         kept_mib: int = 512,
         num_workers: int = 0,
@@ -118,13 +119,14 @@ class VocFiles(DetectionData):
             for where, name in lines:
                 path = folder / "Annotations" / f"{name}.xml"
                 try:
-                    if path.name not in folders.files(path.parent):
+                    # A name is looked for among those of the two folders, so that it cannot lead out of them.
+                    if f"{name}.xml" not in folders.files(folder / "Annotations"):
                         raise BadSample(where, f"{listing.name(path)} does not exist")
-                    size, stated, file = _annotation(path, self.first_pixel)
-                    zeros += sum(min(x.box[:2]) < 0 for x in stated)
                     endings = suffixes.get(name)
                     if endings is None:
                         raise BadSample(where, f"JPEGImages has no picture {name}")
+                    size, stated, file = _annotation(path, self.first_pixel)
+                    zeros += sum(min(x.box[:2]) < 0 for x in stated)
                     ending = Path(file).suffix if Path(file).suffix in endings else endings[0]
                     picture = folder / "JPEGImages" / f"{name}{ending}"
                     listing.add(split, picture, size, stated, where=path)

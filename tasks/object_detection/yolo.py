@@ -3,14 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from torchvision.transforms.v2 import Transform
 
 from resdomains.plain_yaml import TooLarge, check_size
 from resdomains.training import BadSample
-from resdomains.training.folders import existing_folder
+from resdomains.training.bad_samples import BadSamples
+from resdomains.training.folders import existing_folder, leaves
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.schema import Split
 from resdomains.vision import SUFFIXES, find_pictures
@@ -47,6 +48,8 @@ class YoloFiles(DetectionData):
     - in `root/train/images`, `root/valid/images` and `root/test/images`;
     - in `root/images`, where `val_fraction` of them validates.
 
+    What `data.yaml` and lists name by relative paths stays below `root`; absolute ones are taken as they are.
+
     Without `data.yaml`, classes are named by `class_names` or by `classes.txt`, in `root` or `root/labels`, a name a
     line.
 
@@ -78,7 +81,7 @@ class YoloFiles(DetectionData):
         channels: int = 3,
         augment: list[Transform] | None = None,
         mosaic: Mosaic | None = None,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         smallest: float = 1.0,
         kept_mib: int = 512,
         num_workers: int = 0,
@@ -111,10 +114,15 @@ class YoloFiles(DetectionData):
         listing, folders = Listing(root), Folders()
         polygons, unlabelled, first = 0, 0, ""
         for split, sources in places.items():
-            for picture in _pictures(split, sources):
+            for picture, where in _pictures(split, sources):
                 path = _labels(picture)
                 stated: list[Stated] = []
                 try:
+                    if where is not None and leaves(root, picture):
+                        raise BadSample(
+                            where,
+                            f"{picture} is not below {root}; a relative path may not leave it by '..'",
+                        )
                     size = upright_size(picture)
                     if path.name in folders.files(path.parent):
                         stated, enclosed = _objects(path, names, size)
@@ -153,7 +161,7 @@ class YoloFiles(DetectionData):
                 raise ValueError(
                     f"class_names: {path} already names the classes ({shortly(names or [])}); leave one of the two out"
                 )
-            places = _stated_places(path, content)
+            places = _stated_places(root, path, content)
         else:
             names = self.class_names if self.class_names is not None else _listed_names(root)
             places = _usual_places(root)
@@ -236,14 +244,14 @@ def _listed_names(root: Path) -> list[str]:
     return []
 
 
-def _stated_places(path: Path, content: Mapping[Any, Any]) -> dict[Split, list[Path]]:
+def _stated_places(root: Path, path: Path, content: Mapping[Any, Any]) -> dict[Split, list[Path]]:
     """Return what the YAML file says of each split.
 
     Raises:
         ValueError: If it names no training pictures, or what it names does not exist.
     """
     base = path.parent
-    if isinstance(content.get("path"), str) and (base / content["path"]).is_dir():
+    if isinstance(content.get("path"), str) and _is_there(root, base, content["path"]):
         base = base / content["path"]
     found: dict[Split, list[Path]] = {}
     for split in _CALLED:
@@ -255,20 +263,31 @@ def _stated_places(path: Path, content: Mapping[Any, Any]) -> dict[Split, list[P
         places = given if isinstance(given, list) else [given]
         if not all(isinstance(place, str) for place in places):
             raise ValueError(f"{path}: `{split}` must be a folder, a text file, or a list of these")
-        found[split] = [_existing(path, split, base, place) for place in places]
+        found[split] = [_existing(root, path, split, base, place) for place in places]
     if "train" not in found:
         raise ValueError(f"{path}: `train` must say where the training pictures are")
     return found
 
 
-def _existing(path: Path, split: Split, base: Path, given: str) -> Path:
+def _existing(root: Path, path: Path, split: Split, base: Path, given: str) -> Path:
     # Roboflow writes ../train/images into a data.yaml that stands beside train.
-    for place in (base / given, path.parent / given, base / given.removeprefix("../")):
-        if place.exists():
-            return place
+    within = given.removeprefix("../")
+    for folder, name in ((base, given), (path.parent, given), (base, within)):
+        if _is_there(root, folder, name):
+            return folder / name
     raise ValueError(
-        f"{path}: `{split}` is {given}, but {base / given} does not exist; correct it, or `path`"
+        f"{path}: `{split}` is {given}, but {base / given} does not exist below {root}; correct it, or `path`"
     )
+
+
+def _is_there(root: Path, folder: Path, given: str) -> bool:
+    """Say whether something exists that a file names; a relative name may not leave root."""
+    try:
+        return (folder / given).exists() and (
+            Path(given).is_absolute() or not leaves(root, folder / given)
+        )
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _usual_places(root: Path) -> dict[Split, list[Path]]:
@@ -292,13 +311,13 @@ def _usual_places(root: Path) -> dict[Split, list[Path]]:
     )
 
 
-def _pictures(split: Split, sources: Sequence[Path]) -> list[Path]:
-    """Return the pictures of a split, in order.
+def _pictures(split: Split, sources: Sequence[Path]) -> list[tuple[Path, str | None]]:
+    """Return the pictures of a split, in order, and of those that a list names by relative paths, where.
 
     Raises:
         ValueError: If there are none.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, str | None] = {}
     for source in sources:
         if source.is_dir():
             found.update((Path(path), None) for path in find_pictures(source))
@@ -306,10 +325,13 @@ def _pictures(split: Split, sources: Sequence[Path]) -> list[Path]:
             found[source] = None
         else:
             lines = source.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-            found.update((source.parent / line.strip(), None) for line in lines if line.strip())
+            for number, line in enumerate(map(str.strip, lines), 1):
+                if line:
+                    where = None if Path(line).is_absolute() else f"{source}:{number}"
+                    found[source.parent / line] = where
     if not found:
         raise ValueError(f"{split}: {', '.join(map(str, sources))} holds no pictures")
-    return list(found)
+    return list(found.items())
 
 
 def _labels(picture: PurePath) -> Path:

@@ -16,6 +16,7 @@ from torchaudio.transforms import Resample
 
 from resdomains.training import BadSample
 from resdomains.training.file_checks import unreadable
+from resdomains.training.folders import check_regular, files_below
 
 from .utterances import Audio
 
@@ -38,7 +39,10 @@ SUFFIXES = (
 TOLERANCE = 0.06
 """Seconds by which a stated duration may differ from the file's: lists round it, some to tenths."""
 
-_PIECE = 2**20  # samples: a damaged header can state any number
+_PIECE = 2**20  # samples of all channels: a damaged header can state any number
+_LARGEST = (
+    2**30
+)  # samples of a part: 18 hours at 16 kHz, 4 GiB; minutes of FLAC can hold years of silence
 _RATES = (1_000, 768_000)
 _TERMS = 1000
 # Of a WAV that was cut, libsndfile takes what is there, and says so in its log only. Programs that write to a pipe
@@ -83,6 +87,11 @@ class AudioFile(Audio):
         self.samples = min(round(end * self.rate), total) - self.start
         if self.samples < 1:
             raise BadSample(self.path, f"a part of {seconds:g} s is shorter than one sample")
+        if self.samples > _LARGEST:
+            raise BadSample(
+                self.path,
+                f"{self.samples:,} samples, more than the {_LARGEST:,} that are read at once; cut it into parts",
+            )
 
     def read(self) -> Tensor:
         """Decode.
@@ -138,15 +147,7 @@ def find_audio(folder: str | Path) -> list[Path]:
 
 def find_files(folder: str | Path, endings: str | tuple[str, ...]) -> list[Path]:
     """Return the files of a folder and its subfolders whose names end so, in a fixed order, hidden ones left out."""
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(parent, name)
-            for name in sorted(files)
-            if name.lower().endswith(endings) and not name.startswith(".")
-        ]
-    return found
+    return [Path(path) for path in files_below(folder, lambda name: name.lower().endswith(endings))]
 
 
 def resampled(waveform: Tensor, rate: int, to: int) -> Tensor:
@@ -225,6 +226,7 @@ def _open(path: str) -> Any:
     Raises:
         BadSample: If it is not there, or not one that libsndfile reads.
     """
+    check_regular(path)
     try:
         # As bytes: a file's name need not be UTF-8.
         return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
@@ -292,7 +294,9 @@ def _decode(path: str, start: int, samples: int) -> Tensor:
                 file.seek(start)
             while left:
                 piece = torch.from_numpy(
-                    file.read(min(left, _PIECE), dtype="float32", always_2d=True)
+                    file.read(
+                        min(left, max(_PIECE // file.channels, 1)), dtype="float32", always_2d=True
+                    )
                 )
                 if not len(piece):
                     break

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from resdomains.training import BadSample, DataModule
+from resdomains.training.bad_samples import (
+    ADVICE,
+    BadSamples,
+    check_bad_samples,
+    leave_out,
+    left_out_notes,
+)
 from resdomains.training.batches import LengthBatches
 from resdomains.training.randomness import draws, keys
 from resdomains.training.room import Room
@@ -23,7 +30,6 @@ from .utterances import Corpus, Utterance
 
 _TICK = 100  # a second: batches are planned in hundredths, not in samples
 _NAMED = 5
-_SKIP = "(--data.bad_samples skip leaves such samples out)"
 
 
 class Recordings(Dataset[dict[str, Any]]):
@@ -125,7 +131,7 @@ class SpeechData(DataModule, ABC):
         sample_rate: int = 16000,
         shortest: float = 0.1,
         longest: float = 20.0,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         augment: list[Augment] | None = None,
         kept_mib: int = 512,
         num_workers: int = 0,
@@ -138,8 +144,7 @@ class SpeechData(DataModule, ABC):
             raise ValueError(
                 f"shortest and longest must be rising seconds from 0, got {shortest} and {longest}"
             )
-        if bad_samples not in ("refuse", "skip"):
-            raise ValueError(f"bad_samples must be 'refuse' or 'skip', got {bad_samples!r}")
+        check_bad_samples(bad_samples)
         if kept_mib < 0:
             raise ValueError(f"kept_mib must be at least 0, got {kept_mib}")
         self.tokens = tokens if tokens is not None else Characters()
@@ -190,13 +195,21 @@ class SpeechData(DataModule, ABC):
         self._spec = SpeechSpec(
             sample_rate=rate, tokenizer=tokenizer.json, vocabulary=tokenizer.size
         )
-        self._notes = [*self._amounts(), *corpus.notes, *bounds, *self._skipped()]
+        self._notes = [
+            *self._amounts(),
+            *corpus.notes,
+            *bounds,
+            *left_out_notes(self.left_out, "recordings"),
+        ]
 
     def _check_training(self, utterances: Sequence[Utterance], bounds: Sequence[str]) -> None:
         if not utterances:
             raise ValueError(
                 f"{type(self).__name__} has no training recording that can be used"
-                + "".join(f"; {reason}" for reason in (*bounds, *self._skipped()))
+                + "".join(
+                    f"; {reason}"
+                    for reason in (*bounds, *left_out_notes(self.left_out, "recordings"))
+                )
             )
 
     def _readable(self, corpus: Corpus) -> Corpus:
@@ -251,9 +264,7 @@ class SpeechData(DataModule, ABC):
                 except ValueError as error:
                     raise BadSample(utterance.source, str(error)) from error
             except BadSample as error:
-                if self.bad_samples == "refuse":
-                    raise BadSample(error.source, f"{error.reason} {_SKIP}") from error
-                self.left_out.append(error)
+                leave_out([error], self.bad_samples, self.left_out)
                 continue
             good.append(utterance)
             references.append(reference)
@@ -267,13 +278,6 @@ class SpeechData(DataModule, ABC):
             for split, found in self._splits.items()
         )
         yield f"recordings: {said}"
-
-    def _skipped(self) -> Iterator[str]:
-        if self.left_out:
-            yield (
-                f"{len(self.left_out):,} recordings are left out (--data.bad_samples skip): "
-                f"{_first(_shortly(sample) for sample in self.left_out)}"
-            )
 
     @property
     def notes(self) -> list[str]:
@@ -326,7 +330,7 @@ class SpeechData(DataModule, ABC):
         """
         if "bad" in batch:
             source, reason = batch["bad"][0]
-            raise BadSample(source, f"{reason} {_SKIP}")
+            raise BadSample(source, f"{reason} {ADVICE}")
         if split != "train":
             return batch
         own = keys(self.seed, self.epoch, batch["index"])
@@ -360,11 +364,6 @@ class SpeechData(DataModule, ABC):
 def _first(names: Iterator[str]) -> str:
     found = list(names)
     return "; ".join(found[:_NAMED]) + ("; ..." if len(found) > _NAMED else "")
-
-
-def _shortly(sample: BadSample) -> str:
-    """Without the advice, which would be that of others too."""
-    return f"{sample.source}: {sample.reason.partition('; ')[0]}"
 
 
 def _spoken(seconds: float) -> str:

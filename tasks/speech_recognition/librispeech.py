@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from resdomains.training import BadSample
+from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.schema import Split
@@ -63,7 +63,7 @@ class LibriSpeech(SpeechData):
         sample_rate: int = 16000,
         shortest: float = 0.1,
         longest: float = 20.0,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         augment: list[Augment] | None = None,
         kept_mib: int = 512,
         num_workers: int = 0,

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from resdomains.training import BadSample
+from resdomains.training.bad_samples import BadSamples, leave_out
+from resdomains.training.folders import leaves, outside_notes
 from resdomains.training.holding_out import held_out
 from resdomains.training.schema import Split
 
@@ -26,6 +27,7 @@ class Listing:
         self.bad: list[BadSample] = []
         self.notes: list[str] = []
         self._found: dict[Split, list[tuple[str, Utterance]]] = {}
+        self._outside = dict[str, None]()
 
     def name(self, path: str | Path) -> str:
         """Return a path as tables show it: below `root`, if it is."""
@@ -66,6 +68,8 @@ class Listing:
         except BadSample as error:
             self.bad.append(error if where is None else BadSample(where, str(error)))
             return None
+        if Path(path).is_absolute() and leaves(self.root, path):
+            self._outside[str(path)] = None
         source = self.name(path if where is None else where)
         utterance = Utterance(audio, text, source, speaker)
         self._found.setdefault(split, []).append((self.name(path), utterance))
@@ -87,7 +91,7 @@ class Listing:
                 f"of {len(train):,} utterances {' and '.join(said)}, chosen by a hash of the file's name"
             )
 
-    def corpus(self, bad_samples: Literal["refuse", "skip"], left_out: list[BadSample]) -> Corpus:
+    def corpus(self, bad_samples: BadSamples, left_out: list[BadSample]) -> Corpus:
         """Return what was found.
 
         Args:
@@ -98,17 +102,11 @@ class Listing:
             BadSample: If something cannot be used and must not be skipped.
             ValueError: If nothing is left to train on.
         """
-        if self.bad and bad_samples == "refuse":
-            first, others = self.bad[0], len(self.bad) - 1
-            more = f", and {others:,} more cannot be used" if others else ""
-            raise BadSample(
-                first.source,
-                f"{first.reason}{more} (--data.bad_samples skip leaves such samples out)",
-            )
+        leave_out(self.bad, bad_samples, left_out)
         if not self._found.get("train"):
             why = f"; {len(self.bad):,} cannot be used, such as {self.bad[0]}" if self.bad else ""
             raise ValueError(f"root: {self.root} has no utterances to train on{why}")
-        left_out += self.bad
+        self.notes += outside_notes(self._outside)
         train = {name for name, _ in self._found["train"]}
         for split, found in self._found.items():
             both = 0 if split == "train" else sum(name in train for name, _ in found)

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 from resdomains.training import BadSample
-from resdomains.training.folders import existing_folder
+from resdomains.training.bad_samples import BadSamples
+from resdomains.training.folders import existing_folder, leaves
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.schema import Split
 
@@ -45,9 +46,9 @@ class Manifest(SpeechData):
     the file is a bad sample. Without, it is the whole file: a `duration` that differs from the file's by more than 0.06
     s is reported and the file's is taken.
 
-    A relative path is below the manifest's folder or, if there is no such file, below `root`. Leading folders that
-    exist in neither are taken off, as manifests come from another machine (`/home/me/corpus/wav/1.wav`), and a note
-    says which.
+    A relative path is below the manifest's folder or, if there is no such file, below `root`, which it may not leave by
+    `..`; an absolute one is taken as it is. Leading folders that exist in neither are taken off, as manifests come from
+    another machine (`/home/me/corpus/wav/1.wav`), and a note says which.
 
     Args:
         root: The folder.
@@ -82,7 +83,7 @@ class Manifest(SpeechData):
         sample_rate: int = 16000,
         shortest: float = 0.1,
         longest: float = 20.0,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         augment: list[Augment] | None = None,
         kept_mib: int = 512,
         num_workers: int = 0,
@@ -139,17 +140,18 @@ class _Finder:
     """Finds a manifest's files.
 
     Args:
+        root: The folder that a relative path may not leave by `..`.
         bases: The folders below which they may be, in order.
     """
 
-    def __init__(self, *bases: Path) -> None:
-        self.bases = tuple(dict.fromkeys(bases))
+    def __init__(self, root: Path, *bases: Path) -> None:
+        self.root, self.bases = root, tuple(dict.fromkeys(bases))
         self.taken_off = dict[str, None]()
         """The leading folders that files were found without."""
         self._folders: dict[PurePath, list[tuple[Path, str]]] = {}
 
-    def find(self, given: str) -> Path:
-        """Return a file's path; where there is none, the first that was looked for."""
+    def find(self, given: str) -> Path | None:
+        """Return a file's path; where there is none, the first that was looked for; None where it leaves `root`."""
         path = Path(given)
         folders = self._folders.get(path.parent)
         if folders is None:
@@ -159,7 +161,7 @@ class _Finder:
                 if without:
                     self.taken_off[without] = None
                 return folder / path.name
-        return folders[0][0] / path.name
+        return folders[0][0] / path.name if folders else None
 
     def _candidates(self, folder: Path) -> Iterator[tuple[Path, str]]:
         """Yield the folders that may be meant, each with what was taken off."""
@@ -171,12 +173,14 @@ class _Finder:
             while parts and not (base / parts[0]).exists():
                 off.append(f"{parts[0]}/")
                 parts = parts[1:]
-            yield base.joinpath(*parts), "".join(off)
+            found = base.joinpath(*parts)
+            if not leaves(self.root, found):
+                yield found, "".join(off)
 
 
 def _take(manifest: Path, split: Split, listing: Listing) -> None:
     """List a manifest's utterances."""
-    finder = _Finder(manifest.parent, listing.root)
+    finder = _Finder(listing.root, manifest.parent, listing.root)
     count, wrong, first = 0, 0, ""
     for where, line in lines(manifest):
         count += 1
@@ -184,6 +188,11 @@ def _take(manifest: Path, split: Split, listing: Listing) -> None:
             row = _object(line, where)
             entry = _entry(row, where)
             path = finder.find(entry.file)
+            if path is None:
+                raise BadSample(
+                    where,
+                    f"{entry.file[:80]!r} is not below {listing.root}; a relative path may not leave it by '..'",
+                )
         except BadSample as error:
             listing.bad.append(error)
             continue

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Literal
 
 from resdomains.training import BadSample
+from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fraction
 
@@ -52,7 +52,7 @@ class YesNo(SpeechData):
         sample_rate: int = 8000,
         shortest: float = 0.1,
         longest: float = 20.0,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         augment: list[Augment] | None = None,
         kept_mib: int = 512,
         num_workers: int = 0,

@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resdomains.training import BadSample
+from resdomains.training.bad_samples import (
+    BadSamples,
+    check_bad_samples,
+    leave_out,
+    left_out_notes,
+)
 from resdomains.training.schema import Split
 
 from .augment import Augment
@@ -130,7 +136,7 @@ class TextFiles(TextData):
         quoting: Literal["auto", "standard", "none"] = "auto",
         header: bool | Literal["auto"] = "auto",
         encoding: str | None = None,
-        bad_samples: Literal["refuse", "skip"] = "refuse",
+        bad_samples: BadSamples = "refuse",
         max_length: int = 256,
         truncation: Literal["head", "tail", "both"] = "head",
         augment: list[Augment] | None = None,
@@ -150,8 +156,7 @@ class TextFiles(TextData):
             raise ValueError(
                 f"kind must be 'auto', 'single', 'multilabel' or 'regression', got {kind!r}"
             )
-        if bad_samples not in ("refuse", "skip"):
-            raise ValueError(f"bad_samples must be 'refuse' or 'skip', got {bad_samples!r}")
+        check_bad_samples(bad_samples)
         if label_separator is not None and (
             not label_separator or kind in ("single", "regression")
         ):
@@ -388,25 +393,12 @@ class TextFiles(TextData):
     def _report(self, samples: Mapping[Split, _Samples], notes: list[str]) -> None:
         """Stop at samples that cannot be used, or say which are left out."""
         bad = [error for part in samples.values() for error in part.bad]
+        if bad and bad[0].reason.startswith(MISPLACED):
+            advice = "set --data.quoting none if quotes belong to the texts"
+            bad[0] = BadSample(bad[0].source, f"{bad[0].reason}; {advice}")
+        leave_out(bad, self.bad_samples, self.left_out)
         total = sum(len(part.texts) for part in samples.values()) + len(bad)
-        if not bad:
-            return
-        if self.bad_samples == "refuse":
-            more = (
-                f" (as well as {len(bad) - 1:,} more of {total:,} samples)" if len(bad) > 1 else ""
-            )
-            literal = ", set --data.quoting none if quotes belong to the texts,"
-            raise BadSample(
-                bad[0].source,
-                f"{bad[0].reason}{more}; correct the file{literal * bad[0].reason.startswith(MISPLACED)} "
-                "or leave such lines out with --data.bad_samples skip",
-            )
-        self.left_out = bad
-        shown = "; ".join(str(error) for error in bad[:5])
-        more = f"; and {len(bad) - 5:,} more" if len(bad) > 5 else ""
-        notes.append(
-            f"{len(bad):,} of {total:,} samples cannot be used and are left out: {shown}{more}"
-        )
+        notes += left_out_notes(self.left_out, "samples", total)
 
     def _hold_out(
         self, samples: Mapping[Split, _Samples], notes: list[str]

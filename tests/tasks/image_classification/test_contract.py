@@ -1,14 +1,17 @@
 """Image classification keeps the contract of all tasks."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from PIL import Image
 
 from resdomains.plugins import find
 from resdomains.testing import BadArgument, BadFile, Check, TaskCase, parametrize_with_checks
+from resdomains.vision import read_picture, resize
 
 FASHION_MNIST = Path(__file__).resolve().parents[4] / "shared" / "data" / "fashion_mnist"
 CLASSIFICATION = "resdomains_tasks.image_classification"
@@ -58,6 +61,18 @@ def half_a_jpeg() -> bytes:
     return file.getvalue()[: file.tell() // 2]
 
 
+def run_onnx(folder: Path, paths: Sequence[Path]) -> list[dict[str, object]]:
+    """What onnxruntime says of the pictures, which it takes at the size of the data."""
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    classes = json.loads((folder / "spec.json").read_text())["classes"]
+    records: list[dict[str, object]] = []
+    for path in paths:
+        pixels = resize(read_picture(path, 1), 8, 8, "bilinear")
+        [[row]] = session.run(["probabilities"], {"images": pixels[None].numpy()})
+        records.append({"label": classes[row.argmax()], "probability": float(row.max())})
+    return records
+
+
 CASE = TaskCase(
     plugin=find("image_classification"),
     config=CONFIG,
@@ -81,6 +96,7 @@ CASE = TaskCase(
         ),
         BadArgument(key="model.optimization.lr", value="-1", message="lr must be positive, got -1"),
     ],
+    exported={"onnx": run_onnx},
     sample_wise={"model.backbone.norm": "LayerNorm"},
     roots={"image_classification/fashion_mnist": FASHION_MNIST} if FASHION_MNIST.is_dir() else {},
 )

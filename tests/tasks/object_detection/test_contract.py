@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from PIL import Image
 
 from resdomains.plugins import find
 from resdomains.testing import BadArgument, BadFile, Check, TaskCase, parametrize_with_checks
+from resdomains.vision import read_picture
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 DETECTION = "resdomains_tasks.object_detection"
@@ -68,6 +70,21 @@ def half_a_jpeg() -> bytes:
     return file.getvalue()[: file.tell() // 2]
 
 
+def run_onnx(folder: Path, paths: Sequence[Path]) -> list[dict[str, object]]:
+    """What onnxruntime finds in the pictures."""
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    records: list[dict[str, object]] = []
+    for path in paths:
+        pixels = read_picture(path, 3)[None].numpy()
+        boxes, scores, _, _ = session.run(None, {"images": pixels})
+        objects = [
+            {"score": round(float(score), 4), "box": box.round(2).tolist()}
+            for box, score in zip(boxes, scores, strict=True)
+        ]
+        records.append({"objects": objects})
+    return records
+
+
 CASE = TaskCase(
     plugin=find("object_detection"),
     config=CONFIG,
@@ -96,6 +113,8 @@ CASE = TaskCase(
         ),
         BadArgument(key="model.optimization.lr", value="-1", message="lr must be positive, got -1"),
     ],
+    exported={"onnx": run_onnx},
+    shipped={"object_detection/scenes": {"data.train": "16", "data.val": "4", "data.test": "4"}},
     sample_wise={"model.backbone.norm": "resdomains.core.LayerNorm"},
     roots={"object_detection/bccd": SHARED / "bccd"} if (SHARED / "bccd").is_dir() else {},
 )

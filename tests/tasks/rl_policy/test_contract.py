@@ -69,7 +69,7 @@ CASE = TaskCase(
             },
         },
     },
-    shipped={"data.num_environments": "2"},
+    shipped={"*": {"data.num_environments": "2"}},
     inputs=recordings,
     bad_files=[
         BadFile(
@@ -97,3 +97,7 @@ CASE = TaskCase(
 @parametrize_with_checks(CASE)
 def test_policies_keep_the_contract(check: Check, tmp_path: Path) -> None:
     check(tmp_path)
+
+
+def test_the_case_exempts_nothing() -> None:
+    assert not CASE.exempt

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from transformers import pipeline
+
 from resdomains.plugins import find
 from resdomains.testing import BadArgument, BadFile, Check, TaskCase, parametrize_with_checks
 
@@ -65,14 +67,22 @@ CONFIG = {
 }
 
 
+TEXTS = ['a film, "long"', "good", "a very long plot " * 9, "中文 👍", "bad and dull", "it was"]
+
+
 def texts(folder: Path) -> Sequence[Path]:
     """Write tables of one text and of several, of different lengths."""
     (folder / "one.csv").write_text('text\n"a film, ""long"""\n', encoding="utf-8")
-    (folder / "lines.txt").write_text(
-        "good\n" + "a very long plot " * 9 + "\n中文 👍\n", encoding="utf-8"
-    )
+    (folder / "lines.txt").write_text("\n".join(TEXTS[1:4]) + "\n", encoding="utf-8")
     (folder / "objects.jsonl").write_text('{"text": "bad and dull"}\n{"text": "it was"}\n')
     return [folder / name for name in ("one.csv", "lines.txt", "objects.jsonl")]
+
+
+def run_transformers(folder: Path, paths: Sequence[Path]) -> list[dict[str, object]]:
+    """What transformers' pipeline says of the texts."""
+    classify = pipeline("text-classification", str(folder), device="cpu")
+    answers = classify([text.strip() for text in TEXTS], truncation=True)
+    return [{"label": answer["label"], "probability": answer["score"]} for answer in answers]
 
 
 CASE = TaskCase(
@@ -84,6 +94,13 @@ CASE = TaskCase(
     },
     config=CONFIG,
     inputs=texts,
+    # transformers has no encoder with the norm before its branches.
+    exportable={
+        "model.backbone": "{class_path: bert, init_args: "
+        "{layers: 1, width: 32, heads: 2, length: 64, in_channels: 69}}",
+        "model.head": "{class_path: FirstTokenHead, init_args: {pooler: TanhPooler}}",
+    },
+    exported={"huggingface": run_transformers},
     bad_files=[
         BadFile(name="empty.csv", content=b"", message="is empty"),
         BadFile(name="no.parquet", content=b"PAR1 is not enough", message="not a Parquet file"),

@@ -251,21 +251,21 @@ def test_lines_that_give_no_sample_are_named_counted_and_left_out_when_skipped(
     assert corpus.splits["train"].sources == ["bad.csv:2", "bad.csv:7", "bad.csv:12"]
     (note,) = [note for note in corpus.notes if "left out" in note]
     assert note.startswith(
-        "8 of 11 samples cannot be used and are left out: bad.csv:3: the text is empty; bad.csv:4:"
+        "8 of 11 samples are left out (--data.bad_samples skip): bad.csv:3: the text is empty; bad.csv:4:"
     )
-    assert note.endswith("; and 3 more")
+    assert note.endswith("; ...")
 
 
 def test_the_first_of_them_stops_when_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSample) as caught:
         read(write_bad(tmp_path))
     assert str(caught.value) == (
-        "bad.csv:3: the text is empty (as well as 7 more of 11 samples); correct the file "
-        "or leave such lines out with --data.bad_samples skip"
+        "bad.csv:3: the text is empty, and 7 more cannot be used "
+        "(--data.bad_samples skip leaves such samples out)"
     )
     (tmp_path / "a.csv").write_text('text,label\na,x\n"b" c,y\n')
     with pytest.raises(
-        BadSample, match=r"set --data\.quoting none if quotes belong to the texts, or leave"
+        BadSample, match=r"; set --data\.quoting none if quotes belong to the texts"
     ):
         read(tmp_path / "a.csv")
 
@@ -322,7 +322,7 @@ def test_ragged_json_names_the_line_that_lacks_a_key(tmp_path: Path) -> None:
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(
-        BadSample, match=r"a\.jsonl:2: the text is missing \(as well as 1 more of 3 samples\)"
+        BadSample, match=r"a\.jsonl:2: the text is missing, and 1 more cannot be used"
     ):
         read(tmp_path / "a.jsonl")
 
