@@ -30,10 +30,17 @@ def open_run(session: Session) -> Run:
             a run without an id.
     """
     options = session.run_options()
-    if options.id is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
-        raise CliError(
-            "torchrun may restart this job (--max-restarts): give --run.id NAME, so that a restart goes on"
-        )
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        if options.id is None:
+            raise CliError(
+                "torchrun may restart this job: give --run.id NAME, so that a restart goes on"
+            )
+        # https://github.com/pytorch/pytorch/issues/135712: connections fail, or wait for ever.
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            raise CliError(
+                "torchrun may restart this job, and would hand the new processes the addresses of the old ones: set"
+                " TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun"
+            )
     try:
         run = Run.create(options, session.task_name, session.name)
     except InUse as error:
