@@ -39,9 +39,8 @@ def explain_failure(error: Exception, run: Run, trainer: Trainer, go_on: str) ->
         return "stopped, because another process ended; its own error says why"
     if isinstance(error, BadSample):
         return f"data: {error}"
-    said = _of_worker(str(error))
-    if said is not None:
-        return f"data: {said}; the last checkpoint stands\n{go_on}"
+    if said := _of_worker(str(error)):
+        return f"data: {said}\n{go_on}"
     if isinstance(error, OSError) and error.errno in _FULL:
         return f"no space left for {error.filename or run.folder}; free some and go on:\n{go_on}"
     return unexpected(error, run.folder)
@@ -63,13 +62,7 @@ def _of_worker(text: str) -> str | None:
             f"no loader worker gave a batch within {float(waited[1]):g} s: reading hangs, or takes longer than "
             f"--run.data_timeout allows (0 waits for ever); {_IN_PROCESS} and shows where"
         )
-    if caught := _IN_WORKER.search(text):
-        # The traceback's last line, such as `resdomains.training.data.BadSample: photo.jpg: cannot be read`.
-        where, _, reason = text.strip().rpartition(f"{caught[1]}: ")
-        if where:
-            return (
-                reason
-                if caught[1] == "BadSample"
-                else f"{caught[1]}: {reason} (in a loader worker)"
-            )
+    if (caught := _IN_WORKER.search(text)) and caught[1] == BadSample.__name__:
+        # Its traceback ends with `resdomains.training.data.BadSample: photo.jpg: cannot be read`.
+        return text.strip().rpartition(f"{caught[1]}: ")[2]
     return None
