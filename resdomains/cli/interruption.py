@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from torch import Tensor, distributed
 
 from resdomains.cli.errors import INTERRUPTED, TERMINATED
+from resdomains.training.run import is_first_process
 from resdomains.training.saving import validation_follows
 
 # Ctrl-C; what schedulers send before they kill; what Slurm is asked to send before a job's time is up.
@@ -101,7 +102,7 @@ class Signals:
             self._at_once()
             os._exit(status_of(number))
         self.heard = number
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if is_first_process():
             print(
                 f"{number.name}: stopping after this step; another one stops at once",
                 file=sys.stderr,

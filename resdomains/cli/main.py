@@ -29,6 +29,7 @@ COMMANDS = {
     "average": Command("average", "write the mean of several checkpoints of a run"),
     "export": Command("export", "write a checkpoint's network for another library"),
     "lr-find": Command("lr_find", "try rising learning rates and suggest one"),
+    "slurm-script": Command("slurm_script", "print a script that trains on Slurm"),
     "configs": Command("listing", "list the shipped configs"),
     "tasks": Command("listing", "list the installed tasks"),
     "new-task": Command("new_task", "write a package that holds a new task"),
@@ -45,7 +46,7 @@ EXAMPLES = """\
 
 def usage() -> str:
     """The text of `resdomains --help`."""
-    lines = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()]
     return (
         "usage: resdomains COMMAND [options]\n\nTrain residual networks from one config.\n\ncommands:\n"
         + "\n".join(lines)
@@ -99,7 +100,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def complain(message: str) -> None:
     """Print an error, naming the process where there are several."""
-    rank = os.environ.get("LOCAL_RANK", "0")
+    rank = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0"))
     prefix = "error" if rank == "0" else f"error in process {rank}"
     print(f"{prefix}: {message}", file=sys.stderr, flush=True)
 
