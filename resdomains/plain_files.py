@@ -92,9 +92,9 @@ def _altered(path: Path) -> str | None:
         Damaged: If the parts are larger than the file: torch compresses nothing, and parts that overlap or were
             compressed can become any size.
     """
-    if not zipfile.is_zipfile(path):
-        return None  # of torch's first format, or broken: torch says what is wrong
     try:
+        if not zipfile.is_zipfile(path):
+            return None  # of torch's first format, or broken: torch says what is wrong
         with zipfile.ZipFile(path) as file:
             if sum(part.file_size for part in file.infolist()) > path.stat().st_size:
                 raise Damaged("its parts are larger than the file, which torch never writes")
