@@ -2,16 +2,19 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -20,7 +23,7 @@ from resdomains.cli.fitting import build_trainer
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import Session
 from resdomains.testing.case import TaskCase
-from resdomains.training import DataModule, Run, RunOptions, Task, WandbOptions, schema
+from resdomains.training import EMA, DataModule, Run, RunOptions, Task, WandbOptions, schema
 from resdomains.training.schema import Split
 
 # One float32 process on the CPU is what everything else is compared with.
@@ -53,17 +56,50 @@ class Trained:
         return self.task.state_dict()
 
 
+class Whole:
+    """One run of a case from its first step to its last, for all rules that look at such a run.
+
+    It has three epochs and averages its weights; a checkpoint of the middle of the second lies beside its own.
+    """
+
+    EPOCHS = 3
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="resdomains-check-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.middle = self.folder / "middle.ckpt"
+        self.trained: Trained | None = None
+
+    def callbacks(self) -> list[Callback]:
+        """Return what repeats the run, but for the checkpoint."""
+        # The decay forgets within the few steps that a case has.
+        return [EMA(decay=0.9)]
+
+
+class _SaveInTheMiddle(Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.current_epoch == 1 and batch_idx + 1 == int(trainer.num_training_batches) // 2:
+            trainer.save_checkpoint(self.path)
+
+
 class Bench:
     """Sessions, parts and runs of one case.
 
     Args:
         case: The task and its material.
         folder: An empty folder for runs and files.
+        whole: The run that the case's rules share.
     """
 
-    def __init__(self, case: TaskCase, folder: Path) -> None:
+    def __init__(self, case: TaskCase, folder: Path, whole: Whole) -> None:
         self.case = case
         self.folder = folder
+        self.shared = whole
         quiet()
 
     def session(
@@ -88,6 +124,12 @@ class Bench:
         data = session.data()
         return session.task(data.spec), data
 
+    def task(self, data: DataModule, changes: Mapping[str, str]) -> Task:
+        """Build another task for data that are built already, under the config's seed."""
+        session = self.session(changes)
+        seed_everything(session.seed, workers=True, verbose=False)
+        return session.task(data.spec)
+
     def batch(self, task: Task, data: DataModule, split: Split = "val") -> Any:
         """Return the case's batch, or the first training samples, changed as the split is."""
         if self.case.batch is not None:
@@ -99,13 +141,25 @@ class Bench:
         changes: Mapping[str, str] | None = None,
         callbacks: Sequence[Callback] = (),
         resume: Path | None = None,
+        change: Callable[[DataModule], None] | None = None,
+        folder: Path | None = None,
     ) -> Trained:
-        """Train as the launcher does, one process, without W&B."""
+        """Train as the launcher does, one process, without W&B.
+
+        Args:
+            changes: Dotted keys to set on top of the case's config.
+            callbacks: What the run adds to the usual ones.
+            resume: A checkpoint to go on from.
+            change: What is done to the data module before the task is built.
+            folder: Where the run's folder goes, if not to this bench's.
+        """
         session = self.session(changes)
         seed_everything(session.seed, workers=True, verbose=False)
         data = session.data()
+        if change is not None:
+            change(data)
         task = session.task(data.spec)
-        options = RunOptions(self.folder / "runs", wandb=WandbOptions(mode="disabled"))
+        options = RunOptions((folder or self.folder) / "runs", wandb=WandbOptions(mode="disabled"))
         run = Run.create(options, self.case.plugin.name, _CONFIG)
         monitor = task.monitor if data.has("val") else None
         trainer, _ = build_trainer(
@@ -114,6 +168,22 @@ class Bench:
         trainer.loggers = run.loggers({}, list(task.build_metrics()))
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
         return Trained(task, data, trainer, run)
+
+    def whole(self) -> Trained:
+        """Return the run that rules share; they must leave it as it is."""
+        shared = self.shared
+        if shared.trained is None:
+            shared.trained = self.fit(
+                {"trainer.max_epochs": str(shared.EPOCHS)},
+                callbacks=[*shared.callbacks(), _SaveInTheMiddle(shared.middle)],
+                folder=shared.folder,
+            )
+        return shared.trained
+
+    def repeat(self, resume: Path | None = None) -> Trained:
+        """Train the shared run again, from its beginning or a checkpoint."""
+        changes = {"trainer.max_epochs": str(self.shared.EPOCHS)}
+        return self.fit(changes, callbacks=self.shared.callbacks(), resume=resume)
 
     def evaluate(
         self, task: Task, data: DataModule, changes: Mapping[str, str] | None = None
@@ -147,6 +217,7 @@ class Bench:
             **_ALWAYS,
             "run.root": str(root),
             "run.wandb.mode": "disabled",
+            "test_after_fit": "false",
             **changes,
         }
         pairs = [part for key, value in merged.items() for part in (f"--{key}", value)]

@@ -48,7 +48,8 @@ class TaskCase:
         config: A run of seconds: name or path of a YAML config, or its keys and values. An epoch must have at least
             three steps, and there must be a validation split.
         changes: Dotted keys to set on top of the config, with their text.
-        shipped: Dotted keys to set on top of each shipped config, beside batches of eight samples.
+        shipped: Dotted keys to set on top of shipped configs, beside batches of eight samples, by a config's name or a
+            pattern such as `audio_tagging/*`.
         modules: Modules to import first, as `--plugin` names them; for classes of packages that are no plugin's.
         inputs: Writes at least three files to predict into a folder, of different sizes where sizes may differ, and
             returns their paths.
@@ -60,6 +61,10 @@ class TaskCase:
         sample_wise: Changes after which a training loss is the mean of what each sample alone would give: without
             batch norm above all. One and two processes are compared with these.
         roots: For shipped configs whose data lie on this machine, the folder to give as `--data.root`.
+        exportable: Changes after which the network is one that every format can express, if the config's is not.
+        exported: For each format that the task exports, what runs the exported folder on the files of `inputs` with
+            the library that the format is for: a mapping for each prediction, with some of the names that the record
+            has, and what they should be; an empty one for a file that the export cannot take as it lies there.
         bf16_tolerance: How far bfloat16 may move the loss, relative to float32.
         exempt: Checks that the task need not pass, by name, each with its reason.
 
@@ -70,7 +75,7 @@ class TaskCase:
     plugin: TaskPlugin
     config: Mapping[str, Any] | str | Path
     changes: Mapping[str, str] = field(default_factory=dict)
-    shipped: Mapping[str, str] = field(default_factory=dict)
+    shipped: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     modules: Sequence[str] = ()
     inputs: Callable[[Path], Sequence[Path]] | None = None
     bad_files: Sequence[BadFile] = ()
@@ -79,6 +84,10 @@ class TaskCase:
     overfit_steps: int = 100
     sample_wise: Mapping[str, str] = field(default_factory=dict)
     roots: Mapping[str, Path] = field(default_factory=dict)
+    exportable: Mapping[str, str] = field(default_factory=dict)
+    exported: Mapping[str, Callable[[Path, Sequence[Path]], Sequence[Mapping[str, Any]]]] = field(
+        default_factory=dict
+    )
     bf16_tolerance: float = 0.05
     exempt: Mapping[str, str] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resdomains.plugins import TaskPlugin
-from resdomains.testing.bench import Bench
+from resdomains.testing.bench import Bench, Whole
 from resdomains.testing.case import TaskCase
 from resdomains.testing.rules import RULES, Broken, Rule
 
@@ -23,11 +23,13 @@ class CheckFailed(AssertionError):
 class Check:
     """One rule applied to one case.
 
-    Attributes: `name`, the rule's; `slow`, whether it starts several processes.
+    Attributes: `name`, the rule's; `slow`, whether it starts several processes; `whole`, the run that a case's checks
+    share.
     """
 
     case: TaskCase
     rule: Rule
+    whole: Whole
 
     @property
     def name(self) -> str:
@@ -46,7 +48,7 @@ class Check:
             CheckFailed: With what is wrong and what to do.
         """
         try:
-            self.rule.run(Bench(self.case, folder))
+            self.rule.run(Bench(self.case, folder, self.whole))
         except Broken as broken:
             found, cause = str(broken), broken.__cause__
         except Exception as error:  # whatever a task raises, its author is told which rule it broke
@@ -74,9 +76,10 @@ def checks(task: TaskCase | TaskPlugin | str) -> Iterator[Check]:
         raise ValueError(
             f"exempt names no check: {', '.join(unknown)}; checks: {', '.join(sorted(names))}"
         )
+    whole = Whole()
     for rule in RULES:
         if rule.name not in case.exempt:
-            yield Check(case, rule)
+            yield Check(case, rule, whole)
 
 
 def check_task(task: TaskCase | TaskPlugin | str, *, slow: bool = True) -> list[str]:

@@ -3,14 +3,16 @@
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 
-from resdomains.core import ResNet1d
+from resdomains.core import ResNet1d, Reversible, Store
 from resdomains.scaffold.tone_tagging.src.tone_tagging.data import Tones
 from resdomains.scaffold.tone_tagging.src.tone_tagging.task import ToneTagging
 from resdomains.training import BadSample, Optimization, StepResult
@@ -168,6 +170,44 @@ class CountsPasses(ToneTagging):
 
     def count(self, *_: Any) -> None:
         self.get_buffer("passes").add_(1)
+
+
+class NeedsValidation(ToneTagging):
+    def on_fit_end(self) -> None:
+        super().on_fit_end()
+        self.last_score = float(self.results["val"]["score"])
+
+
+class RefusesLate(ToneTagging):
+    def step(self, batch: Any, split: Split) -> StepResult:
+        if any(isinstance(getattr(m, "coupling", None), Reversible) for m in self.modules()):
+            raise ValueError("two streams are one too many")
+        return super().step(batch, split)
+
+
+class AsksForMemory(ToneTagging):
+    def step(self, batch: Any, split: Split) -> StepResult:
+        result = super().step(batch, split)
+        kept = any(isinstance(getattr(m, "memory", None), Store) for m in self.modules())
+        return StepResult(result.loss * (1 if kept else 1.1), result.items)
+
+
+class Exports(ToneTagging):
+    """Writes its weights, as a library's own format would hold them."""
+
+    exports: ClassVar[Sequence[str]] = ("weights",)
+
+    def export(self, folder: Path, format: str) -> str:
+        save_file(self.exported(), folder / "model.safetensors")
+        return "weights"
+
+    def exported(self) -> dict[str, Tensor]:
+        return {name: value.contiguous() for name, value in self.state_dict().items()}
+
+
+class ExportsRoughly(Exports):
+    def exported(self) -> dict[str, Tensor]:
+        return {n: v.bfloat16().to(v.dtype) for n, v in super().exported().items()}
 
 
 class SkipsBadFiles(ToneTagging):

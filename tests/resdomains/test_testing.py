@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from resdomains.core import Coupling, Merge, ResNet1d
 from resdomains.plugins import PluginError
 from resdomains.scaffold.tone_tagging.src.tone_tagging.plugin import plugin
+from resdomains.scaffold.tone_tagging.src.tone_tagging.task import ToneTagging
 from resdomains.testing import (
     BadArgument,
     BadFile,
@@ -20,7 +24,9 @@ from resdomains.testing import (
     checks,
     parametrize_with_checks,
 )
+from resdomains.testing.bench import Bench, Whole
 from resdomains.testing.rules import RULES
+from resdomains.testing.rules.computing import combine, parts
 
 SOUND = "Sound"
 
@@ -34,6 +40,17 @@ def waves(folder: Path) -> Sequence[Path]:
             file.writeframes(bytes((number * i * 31) % 251 for i in range(2 * length)))
         paths.append(path)
     return paths
+
+
+def run_export(folder: Path, paths: Sequence[Path]) -> Sequence[dict[str, Any]]:
+    """What a program that knows the format and no checkpoint makes of an export."""
+    backbone = ResNet1d(in_channels=1, layers=[2], channels=[8])
+    spec = {"rate": 4000, "classes": ["low", "middle", "high"]}
+    task = ToneTagging(backbone=backbone, spec=spec).eval()
+    task.load_state_dict(load_file(folder / "model.safetensors"))
+    with torch.inference_mode():
+        records = task.predict(task.collate(list(task.read([str(path) for path in paths]))))
+    return [{"probability": record["probability"]} for record in records]
 
 
 def case(task: str = SOUND, data: str = "Tones") -> TaskCase:
@@ -65,6 +82,7 @@ def case(task: str = SOUND, data: str = "Tones") -> TaskCase:
         bad_files=[BadFile(name="text.wav", content=b"la la la", message="not a WAV file")],
         bad_arguments=[BadArgument(key="data.batch_size", value="0", message="at least 1, got 0")],
         sample_wise={"model.backbone.norm": "LayerNorm"},
+        exported={"weights": run_export},
     )
 
 
@@ -82,7 +100,7 @@ FAULTS = [
         "Tones",
         r"the loss went from .* to 1, expected less",
     ),
-    ("logs_the_schema", "NanMetric", "Tones", r"val/f1 is \[nan\]"),
+    ("logs_the_schema", "NanMetric", "Tones", r"val/f1 is \[nan, nan, nan\]"),
     ("logs_the_schema", "ForgottenMetric", "Tones", "the metrics f1 are not computed"),
     ("logs_the_schema", "LogsByHand", "Tones", "logged but unknown: val/extra"),
     (
@@ -130,6 +148,36 @@ FAULTS = [
     ("survives_a_last_batch_of_one", "SumsLosses", "Tones", "loss is .* in batches of 2"),
     ("stops_at_not_a_number", "HidesNan", "Tones", "a batch of NaN at step 3 went unnoticed"),
     ("bfloat16_is_close_to_float32", "RoughInHalf", "Tones", r"off by (19|20|21)\.\d%, allowed 5"),
+    (
+        "survives_an_empty_validation_set",
+        "NeedsValidation",
+        "Tones",
+        "raised KeyError: 'val'",
+    ),
+    (
+        "exports_agree_with_predictions",
+        "ExportsRoughly",
+        "Tones",
+        r"weights: probability of .*0\.wav is 0\.\d+, `predict` says 0\.\d+",
+    ),
+    (
+        "takes_sampled_combinations",
+        "RefusesLate",
+        "Tones",
+        "raised ValueError: two streams are one too many",
+    ),
+    (
+        "takes_sampled_combinations",
+        "AsksForMemory",
+        "Tones",
+        "with merge .* memory Store the loss is .*, with another memory",
+    ),
+    (
+        "takes_sampled_combinations",
+        "OwnBackbone",
+        "Tones",
+        "asked for merge .*, coupling .*, memory .*, the backbone has no ",
+    ),
     ("takes_every_merge", "OwnBackbone", "Tones", "asked for merge BranchOnly, .* have Add"),
     (
         "recomputing_gives_equal_gradients",
@@ -172,10 +220,27 @@ def test_a_fault_is_found(rule: str, task: str, data: str, message: str, tmp_pat
         run(rule, case(task, data), tmp_path)
 
 
+def test_an_export_is_run_as_the_case_says(tmp_path: Path) -> None:
+    run("exports_agree_with_predictions", case("Exports"), tmp_path)
+    with pytest.raises(
+        CheckFailed, match=r"does not say how to run an export to weights; give TaskCase\.exported"
+    ):
+        run("exports_agree_with_predictions", replace(case("Exports"), exported={}), tmp_path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", sorted({f[0] for f in FAULTS}))
-def test_a_sound_task_passes(rule: str, tmp_path: Path) -> None:
-    run(rule, case(), tmp_path)
+def test_every_combination_runs_or_is_refused_with_its_reason(tmp_path: Path) -> None:
+    bench = Bench(case(), tmp_path, Whole())
+    _, data = bench.build({"data.batch_size": "4"})
+    allowed = {
+        (merge, coupling): combine(bench, data, merge, coupling)
+        for merge in parts(Merge)
+        for coupling in parts(Coupling)
+    }
+    plain = {merge for (merge, coupling), ran in allowed.items() if ran and coupling == "Plain"}
+    assert plain == set(parts(Merge)) - {"DeepNorm"}
+    assert allowed["Add", "Reversible"]
+    assert not allowed["HyperConnection", "Reversible"]
 
 
 def test_every_rule_has_a_fault() -> None:

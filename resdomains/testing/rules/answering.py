@@ -16,6 +16,7 @@ from resdomains.testing.bench import (
 from resdomains.testing.rules.rule import Broken, rule
 from resdomains.training import (
     StepResult,
+    Task,
     schema,
 )
 from resdomains.training.task import computed
@@ -57,9 +58,9 @@ def validation_counts_each_sample_once(bench: Bench) -> None:
 )
 def results_do_not_depend_on_batch_mates(bench: Bench) -> None:
     """In evaluation a sample's loss and prediction are the same alone and in a batch (1e-5 of the largest value)."""
-    task, data = bench.build()
     # Trained for a moment: a network whose branches begin at zero hides what they would do.
-    task = bench.fit({"trainer.max_epochs": "1"}).task.eval()
+    whole = bench.whole()
+    task, data = whole.task.eval(), whole.data
     count = min(5, len(data.ready_dataset("val")))  # type: ignore[arg-type]
     with torch.inference_mode():
         alone = [
@@ -67,6 +68,7 @@ def results_do_not_depend_on_batch_mates(bench: Bench) -> None:
             for batch in batches_of(data, "val", [[i] for i in range(count)])
         ]
         [together] = [task.step(batch, "val") for batch in batches_of(data, "val", [range(count)])]
+    _forget(task)
     mean = sum(float(r.loss) for r in alone) / count
     scale = max(abs(float(r.loss)) for r in alone)
     if abs(mean - float(together.loss)) > 1e-5 * max(scale, 1e-3):
@@ -81,6 +83,11 @@ def results_do_not_depend_on_batch_mates(bench: Bench) -> None:
     )
 
 
+def _forget(task: Task) -> None:
+    for metric in task.metrics_of("val").values():
+        metric.reset()
+
+
 def _compare_records(one: list[dict[str, Any]], two: list[dict[str, Any]], how: str) -> None:
     if len(one) != len(two):
         raise Broken(f"{len(one)} and {len(two)} predictions, {how}")
@@ -88,9 +95,9 @@ def _compare_records(one: list[dict[str, Any]], two: list[dict[str, Any]], how: 
         x, y = list(numbers(a)), list(numbers(b))
         scale = max((abs(v) for v in x), default=0.0)
         if len(x) != len(y) or any(abs(p - q) > 1e-5 * scale for p, q in zip(x, y, strict=True)):
-            raise Broken(f"a prediction differs, {how}: {a} and {b}")
+            raise Broken(f"a prediction differs, {how}: {_cut(a)} and {_cut(b)}")
         if not x and a != b:
-            raise Broken(f"a prediction differs, {how}: {a} and {b}")
+            raise Broken(f"a prediction differs, {how}: {_cut(a)} and {_cut(b)}")
 
 
 @rule(
@@ -108,8 +115,7 @@ def survives_a_last_batch_of_one(bench: Bench) -> None:
         with torch.inference_mode():
             results = [task.step(batch, "val") for batch in batches_of(data, "val", parts)]
         metrics = computed(task.metrics_of("val"))
-        for metric in task.metrics_of("val").values():
-            metric.reset()
+        _forget(task)
         loss = sum((r.loss.double() * r.items for r in results), start=torch.zeros(())) / total
         found.append({**metrics, schema.LOSS: loss})
     for name, value in found[0].items():
@@ -143,15 +149,18 @@ def predicts_from_a_bare_checkpoint(bench: Bench) -> None:
     paths = bench.inputs()
     if len(paths) < 3:
         raise Broken(f"TaskCase.inputs wrote {len(paths)} files, expected at least 3")
-    trained = bench.fit({"trainer.max_epochs": "1"})
+    trained = bench.whole()
     elsewhere = bench.folder / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(trained.run.last_checkpoint, elsewhere / "bare.ckpt")
-    shutil.rmtree(trained.run.folder)
     exact = ("--accelerator", "cpu", "--precision", "32")
     command = bench.command("predict", "--ckpt_path", "bare.ckpt", "--format", "json", *exact)
     command[1:3] = ["-c", _WITHOUT_DATA]
-    done = start([*command, *(str(path) for path in paths)], elsewhere)
+    hidden = trained.run.folder.rename(trained.run.folder.with_name("hidden"))
+    try:
+        done = start([*command, *(str(path) for path in paths)], elsewhere)
+    finally:
+        hidden.rename(trained.run.folder)
     if done.returncode:
         raise Broken(f"`resdomains predict` ended with {done.returncode}: {done.stderr.strip()}")
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -164,3 +173,50 @@ def predicts_from_a_bare_checkpoint(bench: Bench) -> None:
     _compare_records(expected, records, "in training and from the checkpoint")
     if [r["source"] for r in records] != [r["source"] for r in expected]:
         raise Broken("the sources of the predictions differ from those of the files")
+
+
+@rule(
+    "let an export compute what `predict` computes, from the same input; for each format that `exports` names, "
+    "TaskCase.exported runs what was written, with the library that it is for"
+)
+def exports_agree_with_predictions(bench: Bench) -> None:
+    """What is exported says, in another library, what `predict` says (3e-4 of the largest value)."""
+    case = bench.case
+    trained = bench.fit({"trainer.max_epochs": "1", **case.exportable}) if case.exportable else None
+    task = (trained or bench.whole()).task.eval()
+    missing = sorted(set(task.exports) - set(case.exported))
+    if missing:
+        raise Broken(
+            f"the case does not say how to run an export to {', '.join(missing)}; give TaskCase.exported"
+        )
+    if not task.exports:
+        return
+    paths = bench.inputs()
+    expected = predict(task, paths, 1)
+    for form in task.exports:
+        folder = bench.folder / "exported" / form
+        folder.mkdir(parents=True)
+        task.export(folder, form)
+        found = case.exported[form](folder, paths)
+        if len(found) != len(expected) or not any(found):
+            raise Broken(
+                f"{form}: TaskCase.exported gives {len(found)} answers for {len(expected)} predictions, "
+                f"{sum(map(bool, found))} of them not empty"
+            )
+        for record, answer in zip(expected, found, strict=True):
+            for name, value in answer.items():
+                one, two = list(numbers(record[name])), list(numbers(value))
+                scale = max((abs(v) for v in one), default=0.0)
+                close = len(one) == len(two) and all(
+                    abs(a - b) <= 3e-4 * scale for a, b in zip(one, two, strict=True)
+                )
+                if not close or (not one and record[name] != value):
+                    raise Broken(
+                        f"{form}: {name} of {record['source']} is {_cut(value)}, "
+                        f"`predict` says {_cut(record[name])}"
+                    )
+
+
+def _cut(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -72,7 +73,9 @@ def builds_from_every_shipped_config(bench: Bench) -> None:
         if absent:
             bench.session(changes, config=name)
             continue
-        small = {"data.batch_size": "8", **bench.case.shipped}
+        small = {"data.batch_size": "8"}
+        for pattern, keys in bench.case.shipped.items():
+            small |= keys if fnmatch(name, pattern) else {}
         task, data = bench.build({**changes, **small}, config=name)
         loss, _ = gradients(task, bench.batch(task, data, "train"))
         if not loss.isfinite():

@@ -2,22 +2,21 @@
 
 import math
 from collections.abc import Mapping
+from random import Random
 
 import torch
 from torch import Tensor
 
 import resdomains.core
 from resdomains.cli.errors import CliError
-from resdomains.core import Merge, Recompute
+from resdomains.core import Coupling, Memory, Merge, Recompute
 from resdomains.probes import CompositeGain, Contribution, GradientFlow, Lesion
 from resdomains.testing.bench import (
     Bench,
     gradients,
 )
 from resdomains.testing.rules.rule import Broken, rule
-from resdomains.training import (
-    schema,
-)
+from resdomains.training import DataModule, schema
 
 
 @rule(
@@ -55,17 +54,11 @@ def bfloat16_is_close_to_float32(bench: Bench) -> None:
 )
 def takes_every_merge(bench: Bench) -> None:
     """Every merge of the core either runs one step, or is refused when built with the reason."""
-    names = [
-        name
-        for name in resdomains.core.__all__
-        if isinstance(part := getattr(resdomains.core, name), type)
-        and issubclass(part, Merge)
-        and part is not Merge
-    ]
     ran = []
-    for name in names:
+    _, data = bench.build({"data.batch_size": "8"})
+    for name in parts(Merge):
         try:
-            task, data = bench.build({"model.backbone.merge": name, "data.batch_size": "8"})
+            task = bench.task(data, {"model.backbone.merge": name})
         except CliError as error:
             if name not in str(error):
                 raise Broken(f"merge {name} is refused without a reason: {error}") from error
@@ -83,6 +76,76 @@ def takes_every_merge(bench: Bench) -> None:
         raise Broken(
             f"only {', '.join(ran) or 'no merge'} ran; the residual sum and the plain network must"
         )
+
+
+def parts(base: type) -> list[str]:
+    """Return the names of the core's parts of a kind, in the order in which it lists them."""
+    return [
+        name
+        for name in resdomains.core.__all__
+        if isinstance(part := getattr(resdomains.core, name), type)
+        and issubclass(part, base)
+        and part is not base
+    ]
+
+
+def combine(bench: Bench, data: DataModule, merge: str, coupling: str) -> bool:
+    """Take a step with a merge, a coupling, and each memory that the network allows with them.
+
+    Returns:
+        Whether the network allows any.
+
+    Raises:
+        Broken: If one is refused without a reason, is not what is built, or computes something else than the others.
+    """
+    expected: tuple[float, float] | None = None
+    for memory in parts(Memory):
+        asked = {"merge": merge, "coupling": coupling, "memory": memory}
+        said = ", ".join(f"{key} {name}" for key, name in asked.items())
+        changes = {f"model.backbone.{key}": name for key, name in asked.items()}
+        try:
+            task = bench.task(data, changes)
+        except CliError as error:
+            if not any(name in str(error) for name in asked.values()):
+                raise Broken(f"{said} is refused without a reason: {error}") from error
+            continue
+        used = {type(m).__name__ for m in task.modules()}
+        used |= {type(getattr(m, key, None)).__name__ for m in task.modules() for key in asked}
+        absent = [name for name in asked.values() if name not in used]
+        if absent:
+            raise Broken(f"asked for {said}, the backbone has no {', '.join(absent)}")
+        torch.manual_seed(0)
+        loss, grads = gradients(task, bench.batch(task, data))
+        norm = torch.stack([g.double().norm() for g in grads.values()]).norm()
+        found = float(loss), float(norm)
+        if not all(map(math.isfinite, found)):
+            raise Broken(f"with {said} the loss is {found[0]}, the gradient's norm {found[1]}")
+        # Where memory is computed anew it is rounded anew.
+        if expected is not None and not all(
+            math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-6)
+            for a, b in zip(expected, found, strict=True)
+        ):
+            raise Broken(
+                f"with {said} the loss is {found[0]:.6g} and the gradient's norm {found[1]:.6g}, with another memory "
+                f"{expected[0]:.6g} and {expected[1]:.6g}"
+            )
+        expected = found
+    return expected is not None
+
+
+@rule(
+    "take the backbone as given: how it joins, couples and keeps its blocks is its own affair, and what it cannot do "
+    "it refuses when it is built; no part of the task may ask for one of them"
+)
+def takes_sampled_combinations(bench: Bench) -> None:
+    """With each coupling a merge, drawn by the task's name, runs with every memory that the network allows."""
+    _, data = bench.build({"data.batch_size": "4"})
+    names, random = parts(Merge), Random(bench.case.plugin.name)
+    for coupling in parts(Coupling):
+        drawn = random.sample(names, len(names))
+        ran = any(combine(bench, data, merge, coupling) for merge in drawn)
+        if coupling == "Plain" and not ran:
+            raise Broken("no merge runs, even if blocks are not coupled")
 
 
 @rule(

@@ -1,12 +1,11 @@
 """What holds of a run: its records, its repetition, its end."""
 
-import contextlib
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.utils.data import Dataset, Subset
 
 from resdomains.testing.bench import (
     Bench,
@@ -16,10 +15,7 @@ from resdomains.testing.bench import (
     start,
 )
 from resdomains.testing.rules.rule import Broken, rule
-from resdomains.training import (
-    TrainingDiverged,
-    schema,
-)
+from resdomains.training import DataModule, TrainingDiverged, load_task, schema
 
 
 @rule(
@@ -28,7 +24,7 @@ from resdomains.training import (
 )
 def logs_the_schema(bench: Bench) -> None:
     """A run logs every name of the schema and of the task's metrics, no other, and each is a finite number."""
-    trained = bench.fit({"trainer.max_epochs": "1"})
+    trained = bench.whole()
     task = trained.task
     splits: list[schema.Split] = ["val"]
     if trained.data.has("test"):
@@ -84,10 +80,9 @@ def logs_the_schema(bench: Bench) -> None:
 def score_and_skill_are_in_range(bench: Bench) -> None:
     """Untrained and trained, the score lies in [0, 1], chance in [0, 1), and skill follows from both."""
     task, data = bench.build()
-    trained = bench.fit({"trainer.max_epochs": "1"})
     for state, results in (
         ("before training", bench.evaluate(task, data)),
-        ("after an epoch", trained.task.results["val"]),
+        ("after training", bench.whole().task.results["val"]),
     ):
         score, skill = float(results[schema.SCORE]), float(results[schema.SKILL])
         chance = task.chance(data.spec)
@@ -108,7 +103,7 @@ def score_and_skill_are_in_range(bench: Bench) -> None:
 )
 def one_seed_gives_one_run(bench: Bench) -> None:
     """Two runs of one seed are equal bit for bit."""
-    one, two = (bench.fit({"trainer.max_epochs": "2"}) for _ in range(2))
+    one, two = bench.whole(), bench.repeat()
     first, second = losses(one.rows), losses(two.rows)
     for step, loss in first.items():
         if loss != second[step]:
@@ -120,46 +115,58 @@ def one_seed_gives_one_run(bench: Bench) -> None:
             raise Broken(f"after equal losses {name} differs")
 
 
-class _Stop(Exception):
-    """Ends the run that is to be resumed."""
-
-
-class _StopAt(Callback):
-    def __init__(self, step: int, path: Path) -> None:
-        self.step, self.path = step, path
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
-            raise _Stop
-
-
 @rule(
     "keep what changes during training in parameters or buffers, or save it in on_save_checkpoint as plain values; "
     "draw augmentation from resdomains.training.randomness; leave loaders to DataModule"
 )
 def resumes_exactly_in_the_middle_of_an_epoch(bench: Bench) -> None:
-    """A run stopped within its second epoch and resumed ends with the weights and losses of one never stopped."""
-    whole = bench.fit({"trainer.max_epochs": "3"})
-    steps = whole.trainer.global_step // 3
-    if steps < 3:
-        raise Broken(f"the case's config has {steps} steps an epoch; give it at least 3")
-    at, path = steps + steps // 2, bench.folder / "stopped.ckpt"
-    with contextlib.suppress(_Stop):
-        bench.fit({"trainer.max_epochs": "3"}, callbacks=[_StopAt(at, path)])
-    rest = bench.fit({"trainer.max_epochs": "3"}, resume=path)
+    """A run that goes on from within its second epoch ends with the weights, their average and losses of one whole."""
+    whole = bench.whole()
+    epochs = bench.shared.EPOCHS
+    total = whole.trainer.global_step
+    if total < 3 * epochs:
+        raise Broken(f"the case's config has {total // epochs} steps an epoch; give it at least 3")
+    rest = bench.repeat(resume=bench.shared.middle)
     expected, resumed = losses(whole.rows), losses(rest.rows)
-    for step in range(at + 1, 3 * steps + 1):
+    at = torch.load(bench.shared.middle, weights_only=True)["global_step"]
+    for step in range(at + 1, total + 1):
         if expected[step] != resumed.get(step):
             raise Broken(
-                f"stopped after step {at} of {3 * steps} and resumed, step {step} has loss {resumed.get(step)}; "
+                f"stopped after step {at} of {total} and resumed, step {step} has loss {resumed.get(step)}; "
                 f"without the stop it has {expected[step]}"
             )
     for name, value in whole.state().items():
         if not torch.equal(value, rest.state()[name]):
             raise Broken(f"{name} differs after the resumed run, though the losses are equal")
+
+
+def _without_validation(data: DataModule) -> None:
+    given = data.dataset
+
+    def dataset(split: schema.Split) -> Dataset[Any] | None:
+        found = given(split)
+        return found if split != "val" or found is None else Subset(found, [])
+
+    data.dataset = dataset  # type: ignore[method-assign]
+
+
+@rule(
+    "take nothing from a validation for granted: `results` may hold none, and `choose` may not have been called"
+)
+def survives_an_empty_validation_set(bench: Bench) -> None:
+    """Without one validation sample a run trains, keeps its last checkpoint, and is tested if there is a test split."""
+    changes = {"trainer.max_epochs": "1", "trainer.limit_train_batches": "3"}
+    trained = bench.fit(changes, change=_without_validation)
+    if not trained.run.last_checkpoint.is_file():
+        raise Broken("no checkpoint was kept")
+    logged = {name for row in trained.rows for name in row if name.startswith("val/")}
+    if "val" in trained.task.results or logged:
+        raise Broken(f"results of a validation of nothing: {', '.join(sorted(logged))}")
+    load_task(trained.run.last_checkpoint, bench.case.modules)
+    if trained.data.has("test"):
+        trained.trainer.test(trained.task, datamodule=trained.data, verbose=False)
+        if schema.SCORE not in trained.task.results["test"]:
+            raise Broken("the test gave no score")
 
 
 @rule(
@@ -206,9 +213,12 @@ def stops_at_not_a_number(bench: Bench) -> None:
 def two_processes_equal_one(bench: Bench) -> None:
     """Two processes log the losses and the validation of one, to 1e-4, over the first 20 steps at least."""
     changes = {**bench.case.sample_wise, "trainer.max_epochs": "1"}
-    steps = bench.fit(changes).trainer.global_step
-    changes["trainer.max_epochs"] = str(max(1, -(-20 // max(steps, 1))))
-    alone = bench.fit(changes).rows
+    one = bench.fit(changes)
+    epochs = -(-20 // max(one.trainer.global_step, 1))
+    if epochs > 1:
+        changes["trainer.max_epochs"] = str(epochs)
+        one = bench.fit(changes)
+    alone = one.rows
     root = bench.folder / "two"
     command = bench.fit_command(
         {**changes, "trainer.devices": "2", "trainer.strategy": "ddp"}, root
