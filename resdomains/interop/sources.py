@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -103,7 +105,14 @@ class Torchvision(LibraryWeights):
 
     def fetch(self, name: str) -> Mapping[str, Tensor]:
         models = library("torchvision.models", "pip install 'resdomains[vision]'")
-        weights = models.get_weight(name) if "." in name else models.get_model_weights(name).DEFAULT
+        try:
+            weights = (
+                models.get_weight(name) if "." in name else models.get_model_weights(name).DEFAULT
+            )
+        except Exception as error:  # ValueError, KeyError and AttributeError, by the name
+            raise ValueError(
+                f"source: torchvision knows no weights {name!r}: {_first_line(error)}"
+            ) from error
         state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, progress=False)
         return state
 
@@ -115,7 +124,12 @@ class Timm(LibraryWeights):
 
     def fetch(self, name: str) -> Mapping[str, Tensor]:
         timm = library("timm", "pip install timm")
-        state: Mapping[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        try:
+            state: Mapping[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        except (
+            Exception
+        ) as error:  # whatever timm makes of a name, the network, or a stranger's files
+            raise ValueError(f"source: {name}: {_first_line(error)}") from error
         return state
 
 
@@ -132,11 +146,18 @@ class HuggingFace(LibraryWeights):
     def fetch(self, name: str) -> Mapping[str, Tensor]:
         transformers = _transformers()
         kind = _config(name)["model_type"]
+        _check_shards(Path(name).expanduser())
         try:
+            # A config can name an attention of its own, which transformers would download and import.
             model, info = getattr(transformers, _CLASSIFIERS[kind]).from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True
+                name, dtype=torch.float32, output_loading_info=True, attn_implementation="eager"
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except UnpicklingError as error:
+            raise ValueError(
+                f"source: {name} holds more than tensors, and loading it could run its code; take weights that are "
+                "saved as .safetensors"
+            ) from error
+        except Exception as error:  # whatever transformers makes of a stranger's folder
             raise ValueError(f"source: {name}: {_first_line(error)}") from error
         # A folder without a classifier gets a random one there, which is nothing to load.
         absent = set(info["missing_keys"])
@@ -180,6 +201,24 @@ def _config(name: str) -> Mapping[str, Any]:
         )
     found: Mapping[str, Any] = config.to_dict()
     return found
+
+
+def _check_shards(folder: Path) -> None:
+    """Refuse a list of shards that names files elsewhere.
+
+    Raises:
+        ValueError: it does, or it is none.
+    """
+    for path in folder.glob("*.index.json") if folder.is_dir() else ():
+        try:
+            shards = set(json.loads(path.read_bytes())["weight_map"].values())
+            wrong = [shard for shard in shards if Path(shard).name != shard]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(f"source: {path} is no list of a model's files: {error}") from error
+        if wrong:
+            raise ValueError(
+                f"source: {path} names {wrong[0]!r}, and the files of a model lie beside its list"
+            )
 
 
 def _transformers() -> Any:

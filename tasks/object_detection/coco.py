@@ -338,9 +338,10 @@ class _Document:
                     raise BadSample(where, f"'file_name' must name a file, got {_cut(name)}")
                 path = finder.find(name)
                 if path is None:
+                    rule = "; a relative name may not leave root by '..'" if ".." in name else ""
                     raise BadSample(
                         where,
-                        f"{name} is in none of the folders {', '.join(map(str, finder.places))}",
+                        f"{name[:_LONGEST]} is in none of the folders {', '.join(map(str, finder.places))}{rule}",
                     )
                 if path in files:
                     raise BadSample(where, f"{name} is also image {files[path]}")

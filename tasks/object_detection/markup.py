@@ -6,6 +6,8 @@ from xml.parsers import expat
 
 from resdomains.training import BadSample
 
+_DEEPEST = 100  # elements within one another
+
 
 @dataclass(slots=True)
 class Element:
@@ -44,7 +46,7 @@ def read_xml(path: str | Path) -> Element:
     other files.
 
     Raises:
-        BadSample: If the file is missing, is not XML, or declares a document type.
+        BadSample: If the file is missing, is not XML, is nested absurdly deeply, or declares a document type.
     """
     try:
         data = Path(path).read_bytes()
@@ -58,6 +60,10 @@ def read_xml(path: str | Path) -> Element:
 
     def begin(tag: str, _: dict[str, str]) -> None:
         element = Element(tag, parser.CurrentLineNumber)
+        if len(within) > _DEEPEST:
+            raise BadSample(
+                f"{path}:{element.line}", f"nested too deeply, more than {_DEEPEST} elements"
+            )
         within[-1].children.append(element)
         within.append(element)
 

@@ -12,6 +12,7 @@ from resdomains.training.schema import Split
 from .audio import AudioFile
 from .utterances import Corpus, Utterance
 
+_LONGEST = 100_000  # characters of a transcript: hours of speech
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -64,6 +65,11 @@ class Listing:
             The recording, or None where it is bad.
         """
         try:
+            if len(text) > _LONGEST:
+                raise BadSample(
+                    str(path),
+                    f"a transcript of {len(text):,} characters, more than {_LONGEST:,}; cut it into parts",
+                )
             audio = AudioFile(path, offset, seconds)
         except BadSample as error:
             self.bad.append(error if where is None else BadSample(where, str(error)))

@@ -22,6 +22,7 @@ from .spec import TextSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyarrow import parquet
 
 JSON = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
@@ -30,6 +31,8 @@ SUFFIXES = (*DELIMITED, *JSON, *PARQUET)
 """Of the files that are looked for; a file of another name that is given by name is read as delimited text."""
 
 _SAVED = ("dataset_dict.json", "state.json")
+_ROWS, _SPARE, _RATIO = 1_000_000, 2**30, 100  # of Parquet: real texts shrink to a tenth at best
+_PIECE = 4096  # rows
 
 _warn = rank_zero_only(logging.getLogger(__name__).warning)
 
@@ -362,10 +365,30 @@ def _parquet(path: Path, name: str) -> ArrowTable:
         ) from error
     try:
         # As one file: read_table would make columns of folders called key=value.
-        table = parquet.ParquetFile(path).read()
+        table = _decoded(parquet.ParquetFile(path), path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{name}: not a Parquet file that can be read ({error})") from error
     return arrow_table(table, name, "Parquet")
+
+
+def _decoded(file: "parquet.ParquetFile", size: int) -> "pa.Table":
+    """Read a Parquet file in pieces: repeated values take no room in it.
+
+    Raises:
+        ValueError: If it holds far more than texts of its size can.
+    """
+    import pyarrow as pa
+
+    rows, most = file.metadata.num_rows, max(_SPARE, _RATIO * size)
+    if rows > max(_ROWS, size):
+        raise ValueError(f"it states {rows:,} rows in {size:,} bytes")
+    pieces, total = [], 0
+    for piece in file.iter_batches(batch_size=_PIECE):
+        total += piece.nbytes
+        if total > most:
+            raise ValueError(f"its {size:,} bytes become more than {most:,}")
+        pieces.append(piece)
+    return pa.Table.from_batches(pieces, file.schema_arrow)
 
 
 def arrow_table(table: "pa.Table", name: str, about: str) -> ArrowTable:
@@ -406,6 +429,7 @@ def read_saved(folder: Path) -> dict[str, Table]:
             f"{folder}: folders that datasets saved need it: pip install 'resdomains[text]'"
         ) from error
     try:
+        _check_names(folder)
         found = datasets.load_from_disk(str(folder))
         splits = found if isinstance(found, datasets.DatasetDict) else {"train": found}
         tables = {
@@ -425,6 +449,26 @@ def read_saved(folder: Path) -> dict[str, Table]:
         for split, table in tables.items()
         if table is not None
     }
+
+
+def _check_names(folder: Path) -> None:
+    """Refuse a saved data set that names files elsewhere.
+
+    Raises:
+        ValueError: If it does.
+    """
+    listing = folder / _SAVED[0]
+    splits = json.loads(listing.read_bytes())["splits"] if listing.is_file() else [""]
+    names = list(splits)
+    for split in splits:
+        state = folder / split / _SAVED[1]
+        if Path(split).name == split and state.is_file():
+            content = json.loads(state.read_bytes())
+            for key in ("_data_files", "_indices_data_files"):
+                names += [entry["filename"] for entry in content.get(key) or ()]
+    wrong = [name for name in names if Path(name).name != name]
+    if wrong:
+        raise ValueError(f"it names {wrong[0]!r}, and its files lie within it")
 
 
 def shown(value: object) -> str:

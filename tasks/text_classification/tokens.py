@@ -237,9 +237,9 @@ def _published(source: str) -> Tokenizer:
         raise ValueError(f"source: {source} is a file; give the folder that holds the tokenizer")
     try:
         found = AutoTokenizer.from_pretrained(
-            str(folder) if folder.is_dir() else source, use_fast=True
+            str(folder) if folder.is_dir() else source, use_fast=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever transformers makes of a stranger's folder
         what = (
             "holds no tokenizer" if folder.is_dir() else "is no folder, and no id that can be had"
         )

@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 
 from resdomains_tasks.rl_policy import ClipReward, Gymnasium
 from resdomains_tasks.rl_policy.data import Episodes, Turn
+from resdomains_tasks.rl_policy.rollout import Acted
 
 from . import worlds  # noqa: F401 it registers them
 
@@ -114,6 +117,24 @@ def test_environments_must_be_dealt_out_evenly(monkeypatch: pytest.MonkeyPatch) 
         ValueError, match="must be a multiple of their number, got 4 for 3 processes"
     ):
         module.runner()
+
+
+def test_processes_play_environments_of_their_own_which_are_those_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def observed(rank: int, world: int) -> torch.Tensor:
+        module = data()
+        place = SimpleNamespace(global_rank=rank, world_size=world)
+        monkeypatch.setattr(module, "trainer", place)
+        return module.runner().collect(30, push).observations["observation"]
+
+    def push(step: int, observations: Mapping[str, torch.Tensor], masks: Any) -> Acted:
+        taken = np.full(len(observations["observation"]), step % 2)
+        return Acted(torch.zeros(len(taken), 2), torch.from_numpy(taken), taken, None)
+
+    first, second = observed(0, 2), observed(1, 2)
+    assert torch.equal(torch.cat((first, second), 1), observed(0, 1))
+    assert not (first[0] == second[0]).any()
 
 
 def test_no_episodes_mean_no_split() -> None:
