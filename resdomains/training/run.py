@@ -29,7 +29,7 @@ from resdomains.training.checkpoints import LAST, Start
 from resdomains.training.locking import FolderLock
 from resdomains.training.metrics_file import MetricsFile
 from resdomains.training.progress import RunProgress
-from resdomains.training.saving import Checkpoints, EverySteps, LastEpochs
+from resdomains.training.saving import Checkpoints, LastCheckpoint, LastEpochs
 from resdomains.training.task import Task
 from resdomains.training.weights_and_biases import WandbOptions, begin_wandb
 
@@ -46,7 +46,8 @@ class RunOptions:
         wandb: Weights & Biases.
         keep_last: Of how many of the last epochs to keep a checkpoint too, such as to average them; `best.ckpt` and
             `last.ckpt` are always kept.
-        save_every_n_steps: After how many optimizer steps to save `last.ckpt`; None for after validations only.
+        save_every_n_steps: After how many optimizer steps to save `last.ckpt` too; it is always saved after validations
+            and epochs.
         data_timeout: Seconds to wait for a batch of the loader's workers before the run ends; 0 waits for ever.
 
     Raises:
@@ -239,7 +240,6 @@ class Run:
             monitor: The validation's result whose highest value makes the best checkpoint; None where the data have no
                 validation split: the best is then the last.
         """
-        every = self.save_every_n_steps
         return [
             StepLog(),
             TrainingSamples(self.pictures / "train_samples.png"),
@@ -248,7 +248,7 @@ class Run:
             RunProgress(),
             Checkpoints(self.checkpoints, monitor),
             *([LastEpochs(self.checkpoints, self.keep_last)] if self.keep_last else []),
-            *([EverySteps(self.last_checkpoint, every)] if every else []),
+            LastCheckpoint(self.last_checkpoint, self.save_every_n_steps),
             Pictures(self.pictures, self.tables, self.metrics),
         ]
 

@@ -60,20 +60,20 @@ class CheckpointFiles(TorchCheckpointIO):
         return read_checkpoint(path)
 
 
-class EverySteps(Checkpoint):
-    """Keep `last.ckpt` every few optimizer steps, beside those of each validation.
+class LastCheckpoint(Checkpoint):
+    """Keep `last.ckpt`: after each validation, at the end of each epoch, and every few optimizer steps if asked for.
 
-    A step that a validation or the epoch's end follows is left to them: going on from before a validation, Lightning
-    would leave it out.
+    (Lightning's ModelCheckpoint saves its last one only where it saves its best.) A step that a validation or the
+    epoch's end follows is left to them: going on from before a validation, Lightning would leave it out.
 
     Args:
         path: The file.
-        steps: How many.
+        every_n_steps: How many; None for none within an epoch.
     """
 
-    def __init__(self, path: Path, steps: int) -> None:
+    def __init__(self, path: Path, every_n_steps: int | None) -> None:
         self.path = path
-        self.steps = steps
+        self.every_n_steps = every_n_steps
         self._saved = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,10 +84,26 @@ class EverySteps(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when enough steps were taken; a batch may make several."""
-        step = trainer.global_step
-        if step // self.steps > self._saved // self.steps and not validation_follows(trainer):
+        every = self.every_n_steps
+        if every is None or trainer.global_step // every == self._saved // every:
+            return
+        if not validation_follows(trainer):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save with what the validation brought."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what no validation has."""
+        if trainer.global_step != self._saved:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             trainer.save_checkpoint(self.path)
-            self._saved = step
+            self._saved = trainer.global_step
 
 
 def validation_follows(trainer: Trainer) -> bool:
@@ -103,7 +119,7 @@ def validation_follows(trainer: Trainer) -> bool:
 
 
 class Checkpoints(ModelCheckpoint):
-    """Keep `last.ckpt`, and `best.ckpt` by a result of the validation.
+    """Keep `best.ckpt` by a result of the validation.
 
     A run that goes on from a checkpoint has a folder of its own, and still competes with the best of the run before.
 
@@ -119,7 +135,6 @@ class Checkpoints(ModelCheckpoint):
             filename="best",
             monitor=monitor,
             mode="max",
-            save_last=True,
             enable_version_counter=False,
             # A resumed epoch may end without a validation, and then has no score to monitor.
             save_on_train_epoch_end=monitor is None,

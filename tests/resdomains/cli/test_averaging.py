@@ -35,7 +35,7 @@ def test_a_run_keeps_the_last_epochs_beside_best_and_last(cli: Run, kept: list[s
     assert [Path(path).name for path in kept] == ["epoch=02.ckpt", "epoch=03.ckpt", "epoch=04.ckpt"]
     assert [read(path)["global_step"] for path in kept] == [12, 16, 20]
     names = {path.name for path in Path(kept[0]).parent.iterdir()}
-    assert names - {Path(path).name for path in kept} == {"best.ckpt", "last.ckpt"}
+    assert names - {Path(path).name for path in kept} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     # A run that goes on keeps its own and leaves these.
     status, _, errors = cli(
         *("fit", *PLUGIN, "--ckpt_path", kept[-1], "--trainer.max_epochs", "7"),
