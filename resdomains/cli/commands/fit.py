@@ -6,8 +6,8 @@ from resdomains.cli.options import CONFIG_HELP, CONFIG_KEYS, check_configs
 HELP = f"""\
 usage: resdomains fit --config NAME [options]
 
-Train, then test the best checkpoint. Everything about the run goes to one new folder,
-runs/<task>/<config>/<time>.
+Train, then test the best checkpoint. Everything about the run goes to one folder,
+runs/<task>/<config>/<time or id>.
 
 {CONFIG_HELP}
   --ckpt_path FILE        go on from a checkpoint; without --config with its own config
@@ -15,6 +15,8 @@ runs/<task>/<config>/<time>.
   --compile true          compile the network's blocks: slower to begin, then faster on a GPU
   --run.root FOLDER       where runs lie (runs)
   --run.name NAME         the run's name in place of its config's
+  --run.id NAME           the folder's name in place of the time; the same command again goes on
+  --run.save_every_n_steps N  save last.ckpt within epochs too
   --run.keep_last N       also keep the last N epochs' checkpoints, for `resdomains average`
   --run.wandb.mode MODE   auto, online, offline or disabled
 
