@@ -1,55 +1,85 @@
 """Two processes do what one does, and end together when one fails. Every run here is the real command."""
 
+import socket
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from resdomains.training import schema
-from tests.resdomains.launching import ALONE, DIGITS, TORCHRUN, TWO, Finished, launch
+from resdomains.training import load_task, read_checkpoint, schema
+from tests.resdomains.launching import ALONE, DIGITS, TORCHRUN, TWO, Finished, end, launch, start
 
 pytestmark = pytest.mark.slow
 
 Runs = dict[str, Finished]
 
+# One validation, in the middle of the epoch: the last checkpoint is of step 13, and some of the runs go on from there.
+OPTIONS = [
+    *DIGITS,
+    *("--model.backbone.norm", "SynchronisedBatchNorm", "--trainer.val_check_interval", "13"),
+    *("--model.optimization.schedule", "resdomains.training.Constant"),
+    # A higher rate lets the order of sums show.
+    *("--model.optimization.schedule.warmup", "0", "--model.optimization.lr", "0.02"),
+]
+SHARED = ["--config", "trainer/fsdp", "--trainer.devices", "2"]
+SEVERAL = ["ddp", "machines", "fsdp"]
+
+
+def on_two_machines(command: list[str], folder: Path) -> list[Finished]:
+    """Run a command under two launchers with a process each, as two machines would."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        endpoint = f"localhost:{probe.getsockname()[1]}"
+    launcher = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "job"),
+        *("-m", "resdomains.cli"),
+    ]
+    several = ["--config", "trainer/ddp", "--trainer.num_nodes", "2", "--trainer.devices", "1"]
+    agents = [start([*launcher, *command, *several], folder) for _ in range(2)]
+    return [end(agent, folder) for agent in agents]
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """The same config and seed in one process, in two of Lightning's, and in two of torchrun's."""
-    options = [*DIGITS, "--model.backbone.norm", "SynchronisedBatchNorm"]
-    commands = {
-        "one": [*ALONE, "fit", *options],
-        "ddp": [*ALONE, "fit", *options, *TWO],
-        "torchrun": [*TORCHRUN, "fit", *options, *TWO],
+    """The same config and seed in one process, in two of Lightning's, with shared parameters, and on two machines."""
+    commands = {"one": [], "ddp": TWO, "fsdp": SHARED}
+    found = {
+        name: launch([*ALONE, "fit", *OPTIONS, *more], tmp_path_factory.mktemp(name))
+        for name, more in commands.items()
     }
-    found = {name: launch(c, tmp_path_factory.mktemp(name)) for name, c in commands.items()}
-    for name, run in found.items():
+    first, second = on_two_machines(["fit", *OPTIONS], tmp_path_factory.mktemp("machines"))
+    # Which launcher has the first process is theirs to agree on.
+    found["machines"] = max(first, second, key=lambda run: len(run.stdout))
+    for name, run in [*found.items(), ("first", first), ("second", second)]:
         assert run.returncode == 0, f"{name}: {run.stderr}"
     return found
 
 
-@pytest.mark.parametrize("launcher", ["ddp", "torchrun"])
-def test_two_processes_train_as_one_does(runs: Runs, launcher: str) -> None:
-    one, two = (runs[name].curve(schema.TRAIN_LOSS) for name in ("one", launcher))
+@pytest.mark.parametrize("name", SEVERAL)
+def test_two_processes_train_as_one_does(runs: Runs, name: str) -> None:
+    one, two = (runs[run].curve(schema.TRAIN_LOSS) for run in ("one", name))
     assert [step for step, _ in one] == [step for step, _ in two] == list(range(1, 21))
     for (_, expected), (_, loss) in zip(one, two, strict=True):
         assert loss == pytest.approx(expected, abs=1e-4)
     assert min(loss for _, loss in one) < one[0][1]
 
 
-@pytest.mark.parametrize("launcher", ["ddp", "torchrun"])
-def test_validation_and_test_count_every_sample_once(runs: Runs, launcher: str) -> None:
-    for name, samples in ((schema.VAL_SCORE, 101), ("test/score", 360), ("val/top5", 101)):
-        [(_, one)], [(_, two)] = (runs[run].curve(name) for run in ("one", launcher))
+@pytest.mark.parametrize("name", SEVERAL)
+def test_validation_and_test_count_every_sample_once(runs: Runs, name: str) -> None:
+    for metric, samples in ((schema.VAL_SCORE, 101), ("test/score", 360), ("val/top5", 101)):
+        [(_, one)], [(_, two)] = (runs[run].curve(metric) for run in ("one", name))
         assert two == pytest.approx(one, abs=1e-7)
         assert two * samples == pytest.approx(round(two * samples), abs=1e-4)
-    [(_, one)], [(_, two)] = (runs[run].curve(schema.VAL_LOSS) for run in ("one", launcher))
+    [(_, one)], [(_, two)] = (runs[run].curve(schema.VAL_LOSS) for run in ("one", name))
     assert two == pytest.approx(one, abs=1e-4)
 
 
-@pytest.mark.parametrize("launcher", ["ddp", "torchrun"])
-def test_two_processes_leave_one_run(runs: Runs, launcher: str) -> None:
-    run = runs[launcher]
+@pytest.mark.parametrize("name", SEVERAL)
+def test_two_processes_leave_one_run(runs: Runs, name: str) -> None:
+    run = runs[name]
     parent = run.folder / "runs" / "image_classification" / "digits"
     [folder] = parent.iterdir()
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
@@ -63,11 +93,31 @@ def test_two_processes_leave_one_run(runs: Runs, launcher: str) -> None:
     assert run.stdout.count("best val/score") == 1
 
 
+def test_shared_parameters_are_saved_whole(runs: Runs) -> None:
+    whole, shared = (read_checkpoint(runs[name].only("last.ckpt")) for name in ("ddp", "fsdp"))
+    for key in ("state_dict", "current_model_state"):
+        assert list(whole[key]) == list(shared[key])
+        for name, value in whole[key].items():
+            torch.testing.assert_close(shared[key][name], value, rtol=1e-4, atol=1e-6)
+    [one], [two] = whole["optimizer_states"], shared["optimizer_states"]
+    assert [group["params"] for group in one["param_groups"]] == [
+        group["params"] for group in two["param_groups"]
+    ]
+    for number, values in one["state"].items():
+        torch.testing.assert_close(two["state"][number], values, rtol=1e-3, atol=1e-5)
+    [record] = load_task(runs["fsdp"].only("best.ckpt")).predict(
+        {"image": torch.zeros(1, 1, 8, 8), "index": torch.zeros(1), "source": ["zeros"]}
+    )
+    assert 0 <= record["probability"] <= 1
+
+
 def test_both_processes_work(runs: Runs) -> None:
-    samples = [runs[name].curve(schema.SAMPLES)[19] for name in ("one", "ddp", "torchrun")]
-    assert samples == [(20, 1280.0)] * 3
-    flops = [runs[name].curve(schema.FLOPS)[19][1] for name in ("one", "ddp", "torchrun")]
-    assert flops[0] == pytest.approx(flops[1], rel=0.01) == flops[2]
+    samples, flops = (
+        [dict(runs[name].curve(axis))[20] for name in ("one", *SEVERAL)]
+        for axis in (schema.SAMPLES, schema.FLOPS)
+    )
+    assert samples == [1280.0] * 4
+    assert flops == pytest.approx([flops[0]] * 4, rel=0.01)
 
 
 def test_a_batch_that_two_processes_cannot_share_is_refused(tmp_path: Path) -> None:
@@ -102,11 +152,8 @@ def config(folder: Path, data: str, interval: int) -> list[str]:
     return ["fit", "--config", str(folder / "faulty.yaml"), *TWO, *plugin]
 
 
-@pytest.mark.parametrize("launcher", [ALONE, TORCHRUN], ids=["ddp", "torchrun"])
-def test_a_process_that_fails_ends_the_job_with_its_error(
-    launcher: list[str], tmp_path: Path
-) -> None:
-    done = launch([*launcher, *config(tmp_path, "Raises", 1)], tmp_path)
+def test_a_process_that_fails_ends_the_job_with_its_error(tmp_path: Path) -> None:
+    done = launch([*ALONE, *config(tmp_path, "Raises", 1)], tmp_path)
     assert done.returncode not in (0, None)
     assert "error in process 1: RuntimeError: the second process has had enough" in done.stderr
     assert done.summary["status"] == "failed"
@@ -127,28 +174,36 @@ def test_not_a_number_in_one_process_ends_the_job(
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_two_processes_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    options = [
-        *DIGITS,
-        *("--model.backbone.norm", "LayerNorm", "--trainer.val_check_interval", "13"),
-        *("--model.optimization.schedule", "resdomains.training.Constant"),
-        *("--model.optimization.schedule.warmup", "0"),  # a fraction of all steps, here 13 or 20
-        *("--test_after_fit", "false"),
-    ]
-
-    def fit(name: str, steps: int, *more: str) -> Finished:
+def test_two_processes_go_on_in_the_middle_of_an_epoch(runs: Runs, tmp_path: Path) -> None:
+    def go_on(name: str, *more: str) -> list[tuple[int, float]]:
         (tmp_path / name).mkdir()
-        command = [*ALONE, "fit", *options, "--trainer.max_steps", str(steps), *more]
-        done = launch(command, tmp_path / name)
+        options = [*OPTIONS, "--test_after_fit", "false", *more]
+        done = launch([*ALONE, "fit", *options], tmp_path / name)
         assert done.returncode == 0, done.stderr
-        return done
+        return done.curve(schema.TRAIN_LOSS)
 
-    whole = fit("whole", 20, *TWO).curve(schema.TRAIN_LOSS)
-    stopped = str(fit("stopped", 13, *TWO).only("last.ckpt"))
-    rest = fit("rest", 20, *TWO, "--ckpt_path", stopped).curve(schema.TRAIN_LOSS)
-    assert rest == whole[13:]
-    # Another number of processes takes up the same global batches.
-    alone = fit("alone", 20, "--ckpt_path", stopped).curve(schema.TRAIN_LOSS)
-    assert [step for step, _ in alone] == [step for step, _ in rest]
-    for (_, expected), (_, loss) in zip(rest, alone, strict=True):
+    whole = runs["ddp"].curve(schema.TRAIN_LOSS)[13:]
+    stopped = str(runs["ddp"].only("last.ckpt"))
+    assert go_on("again", *TWO, "--ckpt_path", stopped) == whole
+    # Another number of processes takes up the same global batches, also of a run that shared its parameters.
+    alone = go_on("alone", "--ckpt_path", str(runs["fsdp"].only("last.ckpt")))
+    assert [step for step, _ in alone] == [step for step, _ in whole]
+    for (_, expected), (_, loss) in zip(whole, alone, strict=True):
         assert loss == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_trainer_of_other_processes_than_were_started_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # What torchrun tells the first of two processes; it never gets to wait for the second.
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("GROUP_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    done = launch([*ALONE, "fit", *DIGITS], tmp_path)
+    assert done.returncode == 2
+    assert (
+        "torchrun started 2 processes, 2 on this machine, but this trainer is one of 1 machine with 1 process; "
+        "add --config trainer/ddp (or trainer/fsdp) --trainer.devices 2"
+    ) in done.stderr

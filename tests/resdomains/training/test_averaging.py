@@ -78,3 +78,26 @@ def test_a_bound_that_becomes_finite_is_averaged_from_then_on(tmp_path: Path) ->
 def test_decay_outside_its_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got"):
         EMA(decay)
+
+
+def test_a_checkpoint_written_in_a_validation_is_that_of_before(tmp_path: Path) -> None:
+    class Save(pl.Callback):
+        def save(self, trainer: pl.Trainer, name: str) -> None:
+            if trainer.current_epoch == 1:
+                trainer.save_checkpoint(tmp_path / name)
+
+        def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            self.save(trainer, "within.ckpt")
+
+        def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            self.save(trainer, "after.ckpt")
+
+    fit(tmp_path, Clouds(), callbacks=[EMA(0.9), Save()])
+    within, after = (read_checkpoint(tmp_path / f"{name}.ckpt") for name in ("within", "after"))
+    for key in ("state_dict", "current_model_state"):
+        for name, value in within[key].items():
+            assert torch.equal(value, after[key][name])
+    weights = [
+        within[key]["backbone.layer.weight"] for key in ("state_dict", "current_model_state")
+    ]
+    assert not torch.equal(*weights)

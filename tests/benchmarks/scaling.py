@@ -1,0 +1,250 @@
+"""Samples a second of training in one process, in two, and in two that know nothing of each other; one thread each.
+
+Each task in its shipped config of embedded data, and with a network whose step takes 50 ms or more. The global batch
+is the config's, so that two processes take half of it each, as a run does. The ceiling is two independent processes,
+each with half the batch, at the same time: what two cores give without a gradient to share. Everything is `Trainer.fit`
+with the config's own data, callbacks and precision, and the log of steps; after some steps to warm up, a rate is the
+mean number of samples of a step over the median time from one step's end to the next, reading and augmenting included.
+In `rl_policy` a step is an iteration: a rollout and its updates, and samples are environment steps.
+
+python -m tests.benchmarks.scaling [TASK ...] [--steps 24]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+
+from resdomains.cli.arguments import Arguments
+from resdomains.cli.fitting import build_trainer, leave_together
+from resdomains.cli.quiet import quiet
+from resdomains.cli.session import Session
+from resdomains.training.callbacks import StepLog
+from tests.benchmarks.measure import report
+
+WARMUP = 8
+_DIGITS, _SCENES = "image_classification/digits", "object_detection/scenes"
+_STRINGS, _DOCSTRINGS = "speech_recognition/digit_strings", "text_classification/docstrings"
+_CARTPOLE = "rl_policy/cartpole"
+_BACKBONE = "model.backbone"
+CELLS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    _DIGITS: [
+        ("as shipped", {}),
+        (
+            "ResNet of 64 to 256 channels",
+            {f"{_BACKBONE}.layers": "[2, 2, 2]", f"{_BACKBONE}.channels": "[64, 128, 256]"},
+        ),
+    ],
+    _SCENES: [("as shipped", {})],
+    _STRINGS: [
+        ("as shipped", {}),
+        (
+            "256 channels, 8 blocks",
+            {
+                f"{_BACKBONE}.layers": "[2, 2, 2, 2]",
+                f"{_BACKBONE}.channels": "[256, 256, 256, 256]",
+            },
+        ),
+    ],
+    _DOCSTRINGS: [
+        ("as shipped", {}),
+        (
+            "characters, 6 blocks of 64 to 256 channels",
+            {
+                f"{_BACKBONE}.stem": "CharacterStem",
+                f"{_BACKBONE}.layers": "[2, 2, 2]",
+                f"{_BACKBONE}.channels": "[64, 128, 256]",
+                f"{_BACKBONE}.strides": "[1, 2, 2]",
+                "model.optimization.lr": "0.001",
+                "data.max_length": "256",
+            },
+        ),
+    ],
+    _CARTPOLE: [
+        ("as shipped", {}),
+        (
+            "4 blocks of width 256",
+            {f"{_BACKBONE}.layers": "4", f"{_BACKBONE}.width": "256"},
+        ),
+    ],
+}
+
+
+class Clock(Callback):
+    """Times steps, and counts their samples over all processes.
+
+    Args:
+        together: A file through which independent processes wait for each other before the first step.
+    """
+
+    def __init__(self, together: Path | None) -> None:
+        self.together = together
+        self.ends: list[float] = []
+        self.items: list[int] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin when the other process does."""
+        if self.together is not None:
+            store = dist.FileStore(str(self.together), 2)
+            store.add("here", 1)
+            while store.add("here", 0) < 2:
+                time.sleep(0.01)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note a step."""
+        self.ends.append(time.perf_counter())
+        self.items.append(outputs["items"])
+
+
+def train(config: str, place: int, steps: int, world: int, together: Path | None) -> dict[str, Any]:
+    """Train a cell in this process and return its samples a step and seconds a step."""
+    _, changes = CELLS[config][place]
+    always = {
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": "-1",
+        "trainer.max_epochs": "1000",
+        "trainer.limit_val_batches": "0",
+        "trainer.enable_progress_bar": "false",
+    }
+    overrides = [(tuple(key.split(".")), value) for key, value in {**always, **changes}.items()]
+    trainers = ["trainer/ddp"] if world > 1 else []
+    session = Session(Arguments(configs=[config, *trainers], overrides=overrides))
+    if together is not None:
+        batch = session.full["data"]["init_args"]["batch_size"] // 2
+        half = [(("data", "batch_size"), str(batch))]
+        if "num_environments" in session.full["data"]["init_args"]:
+            count = session.full["data"]["init_args"]["num_environments"] // 2
+            half.append((("data", "num_environments"), str(count)))
+        session = Session(Arguments(configs=[config], overrides=[*overrides, *half]))
+    seed_everything(session.seed, workers=True, verbose=False)
+    data = session.data()
+    task = session.task(data.spec)
+    clock, log = Clock(together), StepLog()
+    trainer, precision = build_trainer(session, [log, Stop(WARMUP + steps), clock])
+    trainer.fit(task, datamodule=data)
+    seconds = [b - a for a, b in zip(clock.ends[WARMUP - 1 :], clock.ends[WARMUP:], strict=False)]
+    items = torch.tensor(sum(clock.items[WARMUP:]) / len(clock.items[WARMUP:]))
+    return {
+        "parameters": sum(p.numel() for p in task.parameters()),
+        "precision": precision.name,
+        "items": float(trainer.strategy.reduce(items, reduce_op="sum")),
+        "seconds": statistics.median(seconds),
+    }
+
+
+class Stop(Callback):
+    """Ends training after so many batches, whatever a batch is."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count."""
+        self.left -= 1
+        trainer.should_stop = self.left <= 0
+
+
+def start(
+    config: str, steps: int, world: int, together: Path | None, out: Path
+) -> "subprocess.Popen[bytes]":
+    """Begin a process, or with `world` 2 two of torchrun's, that trains a config's cells."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = [*torchrun, "-m"] if world > 1 else []
+    command = [sys.executable, "-m", *launcher, "tests.benchmarks.scaling", config]
+    options = ["--steps", str(steps), "--child", str(out), "--world", str(world)]
+    if together is not None:
+        options += ["--together", str(together)]
+    return subprocess.Popen([*command, *options], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def child(config: str, steps: int, world: int, together: Path | None, out: Path) -> None:
+    """Train a config's cells, and write what was found."""
+    quiet()
+    torch.set_num_threads(1)
+    found = []
+    for place in range(len(CELLS[config])):
+        meeting = None if together is None else together.with_suffix(f".{place}")
+        found.append(train(config, place, steps, world, meeting))
+    if world == 1 or dist.get_rank() == 0:
+        out.write_text(json.dumps(found))
+    leave_together()
+
+
+def measured(config: str, steps: int, folder: Path) -> dict[str, list[list[dict[str, Any]]]]:
+    """Run a config's cells alone, independent and together; return each process's findings."""
+    found: dict[str, list[list[dict[str, Any]]]] = {}
+    for name, world, meeting, count in (
+        ("one", 1, None, 1),
+        ("independent", 1, folder / "meeting", 2),
+        ("two", 2, None, 1),
+    ):
+        outs = [folder / f"{name}{number}.json" for number in range(count)]
+        running = [start(config, steps, world, meeting, out) for out in outs]
+        for process in running:
+            if process.wait():
+                raise RuntimeError(f"{config}, {name}: ended with {process.returncode}")
+        found[name] = [json.loads(out.read_text()) for out in outs]
+    return found
+
+
+def rows(configs: Sequence[str], steps: int) -> list[dict[str, Any]]:
+    """Measure configs, a row a cell."""
+    table = []
+    for config in configs:
+        folder = Path(mkdtemp(prefix="resdomains-scaling-"))
+        found = measured(config, steps, folder)
+        for place, (label, _) in enumerate(CELLS[config]):
+            one, two = found["one"][0][place], found["two"][0][place]
+            single, double = one["items"] / one["seconds"], two["items"] / two["seconds"]
+            ceiling = sum(f[place]["items"] / f[place]["seconds"] for f in found["independent"])
+            table.append(
+                {
+                    "config": config,
+                    "network": label,
+                    "parameters": one["parameters"],
+                    "precision": one["precision"],
+                    "ms a step, 1": 1e3 * one["seconds"],
+                    "ms a step, 2": 1e3 * two["seconds"],
+                    "samples/s, 1": single,
+                    "samples/s, 2": double,
+                    "of 1": double / single,
+                    "independent, of 1": ceiling / single,
+                }
+            )
+    return table
+
+
+def main() -> None:
+    """Measure and report, or be one of the processes that are measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("configs", nargs="*", help="tasks or configs; all by default")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--world", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--together", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child is not None:
+        (config,) = arguments.configs
+        child(config, arguments.steps, arguments.world, arguments.together, arguments.child)
+        return
+    chosen = [c for c in CELLS if not arguments.configs or c.partition("/")[0] in arguments.configs]
+    report("scaling", rows(chosen, arguments.steps))
+
+
+if __name__ == "__main__":
+    main()
