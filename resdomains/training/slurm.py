@@ -2,7 +2,9 @@
 
 import os
 
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]  # re-exported
+    SLURMEnvironment,
+)
 
 
 class SlurmTasks(SLURMEnvironment):
@@ -15,15 +17,15 @@ class SlurmTasks(SLURMEnvironment):
     def __init__(self) -> None:
         super().__init__(auto_requeue=False)
 
-    def local_rank(self) -> int:
-        """Return this process's number on its node.
+    def node_rank(self) -> int:
+        """Return the number of this process's node.
 
         Raises:
             RuntimeError: If `srun` did not start it.
         """
-        if "SLURM_LOCALID" not in os.environ:
+        if "SLURM_NODEID" not in os.environ:
             raise RuntimeError(
-                "trainer/slurm is for processes that `srun` starts, and SLURM_LOCALID is not set;"
+                "trainer/slurm is for processes that `srun` starts, and SLURM_NODEID is not set;"
                 " `resdomains slurm-script` prints a script that starts them, trainer/ddp needs no Slurm"
             )
-        return super().local_rank()
+        return int(super().node_rank())
