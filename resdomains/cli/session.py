@@ -51,6 +51,10 @@ OWNED_BY_LAUNCHER = {
 # a small data set would end before the 50th step.
 TRAINER_DEFAULTS: dict[str, Any] = {"num_sanity_val_steps": 0, "log_every_n_steps": 10}
 
+_SECRETS = {
+    *("api_key", "apikey", "access_key", "secret_key", "private_key", "secret", "password"),
+    *("passwd", "token", "access_token", "auth_token", "hf_token", "credentials"),
+}
 RECIPE_KEYS = ("seed", "trainer", "model", "data")
 ROOTS: dict[str, Any] = {
     "seed": int,
@@ -100,6 +104,7 @@ class Session:
         for keys, text in arguments.overrides:
             composer.override(keys, text)
         self.notes = composer.notes
+        _refuse_secrets(composer.config)
         if arguments.help_for is None:
             _require(composer.config)
         self.composed = composer.config
@@ -276,6 +281,28 @@ def import_plugins(modules: list[str]) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise CliError(f"--plugin {module}: cannot be imported: {error}") from error
+
+
+def _refuse_secrets(value: Any, key: str = "") -> None:
+    """Refuse secrets: a config is saved with its run, in its checkpoints and in W&B, and so is the command.
+
+    Raises:
+        ConfigError: If a key is called as secrets are and has a value.
+    """
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            _refuse_secrets(item, f"{key}.{place}")
+    if not isinstance(value, Mapping):
+        return
+    for name, child in value.items():
+        inner = key if name == "init_args" else f"{key}.{name}".lstrip(".")
+        if str(name).lower() in _SECRETS and isinstance(child, str) and child:
+            raise ConfigError(
+                inner,
+                "is called as secrets are, and a config is saved with its run, in checkpoints and in W&B; "
+                "read it from an environment variable or a file instead",
+            )
+        _refuse_secrets(child, inner)
 
 
 def _require(config: Mapping[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """CIFAR-10 and CIFAR-100 in their original files, read without running anything that those files say."""
 
+import io
 import math
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,8 +87,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
         ValueError: If the file is damaged, or asks for anything beyond plain values and byte arrays.
     """
     try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding="bytes").load()
+        program = path.read_bytes()
+        _check_memo(program)
+        content = _Unpickler(io.BytesIO(program), encoding="bytes").load()
         if not isinstance(content, dict):
             raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dictionary")
         result = {
@@ -97,6 +100,18 @@ def read_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged pickle raises nearly anything
         raise ValueError(f"{path}: refused as a CIFAR file: {error}") from error
     return result
+
+
+def _check_memo(program: bytes) -> None:
+    """Refuse a pickle that numbers what it keeps far beyond its size: memory is taken up to that number.
+
+    Raises:
+        pickle.UnpicklingError: If it does.
+    """
+    for operation, argument, _ in pickletools.genops(program):
+        if operation.name.endswith("PUT") and isinstance(argument, int):
+            if argument > len(program):
+                raise pickle.UnpicklingError(f"it keeps a value as number {argument:,}")
 
 
 def _bytes(array: Any) -> Tensor:

@@ -15,6 +15,7 @@ from .data import InMemoryData, Pictures
 
 _UNSIGNED_BYTE = 0x08
 _PIECE = 2**24
+_SPARE, _RATIO = 2**28, 100  # of gzip: pictures shrink to a fifth, and zeros to a thousandth
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
@@ -43,6 +44,11 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
                 )
             sizes = [int.from_bytes(header[i : i + 4], "big") for i in range(4, len(header), 4)]
             wanted = math.prod(sizes)
+            if path.suffix == ".gz" and wanted > max(_SPARE, _RATIO * path.stat().st_size):
+                raise ValueError(
+                    f"{path}: its header states {wanted:,} values, more than {_RATIO} for each of its bytes; "
+                    "the file is damaged, copy it again"
+                )
             # One byte more than stated shows a file that is too long without reading all of it. In pieces, because
             # a damaged header can state any size.
             values = bytearray()
