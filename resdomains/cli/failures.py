@@ -3,8 +3,10 @@
 import errno
 import re
 
+import torch
 from pytorch_lightning import Trainer
 
+from resdomains.cli.footprint import advise, let_go
 from resdomains.cli.main import unexpected
 from resdomains.training import BadSample, Run, TrainingDiverged
 
@@ -43,7 +45,31 @@ def explain_failure(error: Exception, run: Run, trainer: Trainer, go_on: str) ->
         return f"data: {said}\n{go_on}"
     if isinstance(error, OSError) and error.errno in _FULL:
         return f"no space left for {error.filename or run.folder}; free some and go on:\n{go_on}"
+    if _lacked_memory(error):
+        return f"out of memory: {_lower(error, trainer)}\n{go_on}"
     return unexpected(error, run.folder)
+
+
+def _lacked_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _lower(error: Exception, trainer: Trainer) -> str:
+    """What to lower so that a step fits in the memory."""
+    general = "lower --data.batch_size, raise --trainer.accumulate_grad_batches by as much"
+    task = trainer.lightning_module
+    # Steps that a task makes by itself have batches of its own, and of several processes one cannot measure alone.
+    if not task.automatic_optimization or trainer.world_size > 1:
+        return general
+    let_go(error, trainer)
+    try:
+        return "\n  ".join(advise(trainer))
+    except Exception as failure:  # a measurement in what memory is left may fail like the step did
+        return f"{general} (what a step needs could not be measured: {type(failure).__name__})"
 
 
 def _of_worker(text: str) -> str | None:

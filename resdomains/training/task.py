@@ -57,9 +57,23 @@ class StepResult:
     measures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+class _Whole:
+    """Counts for no module in particular."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *raised: object) -> None:
+        """End."""
+
+
 def counted(work: Callable[[], _Result]) -> tuple[_Result, int]:
     """Do some work; return its result and its floating-point operations, those of a backward pass within included."""
     counter = FlopCounterMode(display=False)
+    # Its hooks on modules' inputs would keep the graph of a step that fails, such as for want of memory, for good.
+    counter.mod_tracker = _Whole()  # type: ignore[assignment]  # all that the counter asks of a tracker
     with counter:
         result = work()
     return result, counter.get_total_flops()
