@@ -213,12 +213,12 @@ def stops_at_not_a_number(bench: Bench) -> None:
 def two_processes_equal_one(bench: Bench) -> None:
     """Two processes log the losses and the validation of one, to 1e-4, over the first 20 steps at least."""
     changes = {**bench.case.sample_wise, "trainer.max_epochs": "1"}
-    one = bench.fit(changes)
-    epochs = -(-20 // max(one.trainer.global_step, 1))
+    single = bench.fit(changes)
+    epochs = -(-20 // max(single.trainer.global_step, 1))
     if epochs > 1:
         changes["trainer.max_epochs"] = str(epochs)
-        one = bench.fit(changes)
-    alone = one.rows
+        single = bench.fit(changes)
+    alone = single.rows
     root = bench.folder / "two"
     command = bench.fit_command(
         {**changes, "trainer.devices": "2", "trainer.strategy": "ddp"}, root
