@@ -109,9 +109,9 @@ def _check_memo(program: bytes) -> None:
         pickle.UnpicklingError: If it does.
     """
     for operation, argument, _ in pickletools.genops(program):
-        if operation.name.endswith("PUT") and isinstance(argument, int):
-            if argument > len(program):
-                raise pickle.UnpicklingError(f"it keeps a value as number {argument:,}")
+        memoised = operation.name.endswith("PUT") and isinstance(argument, int)
+        if memoised and argument > len(program):
+            raise pickle.UnpicklingError(f"it keeps a value as number {argument:,}")
 
 
 def _bytes(array: Any) -> Tensor:
