@@ -14,9 +14,12 @@ from resdomains.cli.fitting import (
     build_trainer,
     checkpoint_at,
     compose,
+    end_process,
     leave_together,
     print_or_explain,
 )
+from resdomains.cli.interruption import StopBetweenSteps, Stopped
+from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import check_spec
 from resdomains.training import Task, schema
@@ -42,9 +45,17 @@ def evaluate(arguments: Arguments, split: Literal["val", "test"], shape: str) ->
     check_spec(spec, data.spec)
     task = session.task(spec)
     load_weights(task, checkpoint, session.ckpt_path)
-    trainer, precision = build_trainer(session, [], bar=shape == "table" and sys.stdout.isatty())
+    stop = StopBetweenSteps(None)
+    bar = shape == "table" and sys.stdout.isatty()
+    trainer, precision = build_trainer(session, [stop], bar=bar)
     run = trainer.validate if split == "val" else trainer.test
-    run(task, datamodule=data, verbose=False)
+    try:
+        with stop:
+            run(task, datamodule=data, verbose=False)
+    except Stopped as stopped:
+        rank_zero_only(complain)(str(stopped))
+        leave_together()
+        return end_process(stopped.status, trainer)
     _show(task, split, shape, precision.name)
     leave_together()
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # re-exported
     MisconfigurationException,
@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
-from resdomains.cli.errors import FAILED, INTERRUPTED, CliError, ConfigError
+from resdomains.cli.errors import FAILED, CliError, ConfigError
 from resdomains.cli.explain import explain_key
 from resdomains.cli.failures import explain_failure
 from resdomains.cli.interruption import StopBetweenSteps, Stopped
@@ -178,7 +178,7 @@ def build_trainer(
             logger=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             default_root_dir=folder,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
@@ -345,9 +345,8 @@ class _Fit:
         return None
 
     def _stopped(self, stopped: Stopped) -> int:
-        status = "interrupted" if stopped.status == INTERRUPTED else "terminated"
-        self.finish(status)
-        rank_zero_only(complain)(f"{status}\n{self.how_to_go_on()}")
+        self.finish(str(stopped))
+        rank_zero_only(complain)(f"{stopped}\n{self.how_to_go_on()}")
         leave_together()
         return stopped.status
 
@@ -520,9 +519,16 @@ def fit(arguments: Arguments) -> int:
         raise
     with run.stop:
         status = run.train()
+    return end_process(status, run.trainer)
+
+
+def end_process(status: int, trainer: Trainer) -> int:
+    """Return an exit status; one of several processes ends here and now where it is none of success.
+
+    Others may wait for it in a collective, and Lightning kills the first process when it sees that another has ended.
+    """
     sys.stdout.flush()
-    if status and run.trainer.world_size > 1:
-        # Other processes may wait for this one in a collective; its end must not wait for them.
-        sys.stderr.flush()
+    sys.stderr.flush()
+    if status and trainer.world_size > 1:
         os._exit(status)
     return status

@@ -32,7 +32,7 @@ class Stopped(Exception):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__("interrupted" if number == signal.SIGINT else "terminated")
         self.number = number
 
     @property

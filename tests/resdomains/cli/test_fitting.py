@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 import sysconfig
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from .conftest import TINY, Run
@@ -135,35 +133,6 @@ def test_a_failing_run_says_why_and_is_marked_failed(cli: Run, fault: str) -> No
 def test_traceback_is_shown_when_asked(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, errors = cli("fit", *TINY, "--model.fault", "Bug", "--traceback")
     assert "Traceback" in errors
-
-
-@pytest.mark.parametrize(
-    ("name", "status", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
-)
-def test_a_stopped_run_saves_and_says_how_to_go_on(
-    command: Run, folder: Path, name: str, status: int, word: str
-) -> None:
-    got, _, errors = command(
-        "fit",
-        *TINY,
-        "--model.fault",
-        "Signalled",
-        "--model.fault.name",
-        name,
-        "--model.fault.at",
-        "5",
-    )
-    assert got == status, errors
-    assert summary(run_folder(folder / "runs"))["status"] == word
-    line = errors.split("go on with: ")[1].splitlines()[0]
-    stopped = torch.load(next(folder.rglob("last.ckpt")), weights_only=True)
-    assert 5 <= stopped["global_step"] <= 6
-    got, out, errors = command(
-        *shlex.split(line)[1:], "--model.fault", "null", "--run.root", "again"
-    )
-    assert got == 0, errors
-    assert "goes on" in out
-    assert summary(run_folder(folder / "again"))["steps"] == 8
 
 
 DDP = ("--config", "trainer/ddp", "--trainer.devices", "2", "--trainer.accelerator", "cpu")

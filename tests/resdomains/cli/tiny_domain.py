@@ -74,20 +74,6 @@ class FirstRankFails(Fault):
         return loss
 
 
-class Signalled(Fault):
-    """A signal arrives."""
-
-    def __init__(self, at: int = 2, name: str = "SIGINT") -> None:
-        super().__init__(at)
-        self.name = name
-
-    def strike(self, step: int, loss: Tensor) -> Tensor:
-        if step == self.at:
-            os.kill(os.getpid(), getattr(signal, self.name))
-            time.sleep(0.05)
-        return loss
-
-
 class Bug(Fault):
     """A mistake in the code."""
 

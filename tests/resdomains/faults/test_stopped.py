@@ -42,10 +42,10 @@ def status(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    folder = tmp_path_factory.mktemp("undisturbed")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
     assert main(["fit", *DIGITS, *RUN, *EPOCHS, "--run.root", str(folder)]) == 0
-    return rows(folder)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     at: int,
     name: str,
     code: int,
-    undisturbed: Rows,
+    whole: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -78,7 +78,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     assert steps == {"train": at + 1, "validation": 20, "test": 40}[where]
     assert main(command) == 0
     assert status(tmp_path) == "finished"
-    assert rows(tmp_path) == undisturbed
+    assert rows(tmp_path) == rows(whole)
+
+
+def test_an_evaluation_stops_too(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [checkpoint] = whole.rglob("best.ckpt")
+    command = ["test", "--plugin", SIGNALLING, "--ckpt_path", str(checkpoint)]
+    assert main([*command, *signalled("test", 1, "SIGTERM")]) == 143
+    assert capsys.readouterr().err.endswith("error: terminated\n")
 
 
 def test_a_signal_to_one_of_two_processes_ends_both(tmp_path: Path) -> None:
