@@ -8,18 +8,25 @@ import pytest
 
 from resdomains.cli.main import COMMANDS, main, unexpected
 
-FAST = (["--help"], ["tasks"], ["configs"], ["--version"], ["doctor", "--help"], ["fit", "--help"])
+FAST = (
+    *(["--help"], ["tasks"], ["configs"], ["--version"], ["doctor", "--help"], ["fit", "--help"]),
+    ["new-task", "whales"],
+)
 HEAVY = ("torch", "pytorch_lightning", "jsonargparse", "wandb", "rich", "matplotlib")
 
 
 @pytest.mark.parametrize("arguments", FAST, ids=" ".join)
-def test_lists_and_help_import_nothing_heavy(arguments: list[str]) -> None:
+def test_lists_and_help_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from resdomains.cli.main import main; status = main(sys.argv[1:]);"
         f"print('LOADED', [m for m in {HEAVY!r} if m in sys.modules]); sys.exit(status)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip().endswith("LOADED []")
 
