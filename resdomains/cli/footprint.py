@@ -3,7 +3,7 @@
 import gc
 import resource
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +59,15 @@ def measure(trainer: Trainer) -> tuple[Need, Need | None]:
     if not stacks:
         return need, None
     with _remembering(stacks, Recompute()):
-        again = (_kept(trainer, chosen[: 2 * few]) - _kept(trainer, chosen[:few])) / few
+        one, two = (_kept(trainer, chosen[:count], stacks) for count in (few, 2 * few))
+    again = (two - one) / few
     # A block at a time is computed again, and has its activations as if they had been kept.
     again += (sample - again) / max(sum(len(list(stack)) for stack in stacks), 1)
     return need, Need(len(chosen), again, fixed)
 
 
-def _kept(trainer: Trainer, chosen: list[int]) -> float:
-    """The bytes that activations of samples take in a step."""
+def _kept(trainer: Trainer, chosen: list[int], recomputed: Sequence[Stack] = ()) -> float:
+    """The bytes that activations of samples take in a step; blocks that are computed again keep their inputs."""
     task = cast(Task, trainer.lightning_module)
     data = cast(DataModule, task.data)
     train = data.ready_dataset("train")
@@ -81,6 +82,13 @@ def _kept(trainer: Trainer, chosen: list[int]) -> float:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    inputs = 0
+
+    def count(stack: nn.Module, arguments: tuple[Any, ...]) -> None:
+        nonlocal inputs
+        inputs += len(list(cast(Stack, stack))) * arguments[0].nbytes
+
+    hooks = [stack.register_forward_pre_hook(count) for stack in recomputed]
     task.train()
     with (
         trainer.precision_plugin.forward_context(),
@@ -89,7 +97,9 @@ def _kept(trainer: Trainer, chosen: list[int]) -> float:
         # The loss holds all that was kept, so that no storage's place is taken by another.
         loss = task.step(data.transform(batch, "train"), "train").loss
     del loss
-    return sum(kept.values()) + 2 * max(kept.values(), default=0)
+    for hook in hooks:
+        hook.remove()
+    return sum(kept.values()) + inputs + 2 * max(kept.values(), default=0)
 
 
 def _gradients(trainer: Trainer) -> float:

@@ -615,16 +615,38 @@ class Task(LightningModule, ABC):
         """
         if not math.isfinite(loss):
             where = f"step {last}" if first >= last else f"steps {first} to {last}"
-            key, clip = self.gradient_clip
             raise TrainingDiverged(
-                f"the training loss became {loss} at {where} (epoch {self.trainer.current_epoch}). "
-                f"Lower --model.optimization.lr (now {self.lr:g}), "
-                f"{'lower' if clip else 'set'} --{key} (now {clip}), "
-                f"or compute in float32 with --trainer.precision 32-true (now {self.trainer.precision})"
+                f"the training loss became {loss} at {where} (epoch {self.trainer.current_epoch}). {self._remedies()}"
             )
 
+    def check_weights(self) -> None:
+        """Stop when a weight is not a number, as after a step whose loss was one and whose gradient was not.
+
+        Raises:
+            TrainingDiverged: With the weight and what to try.
+        """
+        for name, weight in self.named_parameters():
+            if not getattr(weight, "to_local", lambda w=weight: w)().isfinite().all():
+                raise TrainingDiverged(
+                    f"{name} became infinite or NaN by step {self.trainer.global_step} (epoch "
+                    f"{self.trainer.current_epoch}) and is not saved. {self._remedies()}"
+                )
+
+    def _remedies(self) -> str:
+        key, clip = self.gradient_clip
+        return (
+            f"Lower --model.optimization.lr (now {self.lr:g}), "
+            f"{'lower' if clip else 'set'} --{key} (now {clip}), "
+            f"or compute in float32 with --trainer.precision 32-true (now {self.trainer.precision})"
+        )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds this task without its config or data."""
+        """Add what rebuilds this task without its config or data.
+
+        Raises:
+            TrainingDiverged: If a weight is not a number: what was saved before stays.
+        """
+        self.check_weights()
         checkpoint["resdomains"] = {
             "format": FORMAT,
             "recipe": self.recipe,
