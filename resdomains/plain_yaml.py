@@ -38,7 +38,7 @@ def check_size(text: str | bytes) -> None:
     sizes: dict[str | None, int] = {}
     within: list[tuple[str | None, int]] = [(None, 0)]
     for event in yaml.parse(text, Loader=SafeLoader):
-        line = event.start_mark.line + 1
+        line = 1 if event.start_mark is None else event.start_mark.line + 1
         anchor: str | None = getattr(event, "anchor", None)
         size = 1
         if isinstance(event, yaml.CollectionStartEvent):

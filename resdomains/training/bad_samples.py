@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from resdomains.training.data import BadSample
+from resdomains.training.folders import printable
 
 BadSamples = Literal["refuse", "skip"]
 """What to do with them; the argument `bad_samples` of data modules."""
@@ -56,4 +57,6 @@ def left_out_notes(left_out: Sequence[BadSample], what: str, total: int | None =
     )
     more = "; ..." if len(left_out) > _NAMED else ""
     of = "" if total is None else f" of {total:,}"
-    return [f"{len(left_out):,}{of} {what} are left out (--data.bad_samples skip): {named}{more}"]
+    return [
+        f"{len(left_out):,}{of} {what} are left out (--data.bad_samples skip): {printable(named)}{more}"
+    ]

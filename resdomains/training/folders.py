@@ -65,7 +65,14 @@ def outside_notes(outside: Collection[str]) -> list[str]:
     if not outside:
         return []
     named = ", ".join(islice(outside, _NAMED)) + (", ..." if len(outside) > _NAMED else "")
-    return [f"{len(outside):,} files are outside of root, as absolute paths say: {named}"]
+    return [
+        f"{len(outside):,} files are outside of root, as absolute paths say: {printable(named)}"
+    ]
+
+
+def printable(name: str) -> str:
+    """Return a file's name with escapes for bytes that are no UTF-8, which no terminal can show."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_regular(path: str | Path) -> None:

@@ -109,9 +109,9 @@ def _check_memo(program: bytes) -> None:
         pickle.UnpicklingError: If it does.
     """
     for operation, argument, _ in pickletools.genops(program):
-        memoised = operation.name.endswith("PUT") and isinstance(argument, int)
-        if memoised and argument > len(program):
-            raise pickle.UnpicklingError(f"it keeps a value as number {argument:,}")
+        number = argument if isinstance(argument, int) else 0
+        if operation.name.endswith("PUT") and number > len(program):
+            raise pickle.UnpicklingError(f"it keeps a value as number {number:,}")
 
 
 def _bytes(array: Any) -> Tensor:
