@@ -1,6 +1,7 @@
 """What every data module has: splits, sharded batches that can be resumed, and loaders built in one place."""
 
 import os
+import signal
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +58,16 @@ class ResumableLoader(DataLoader[Any]):
         batches = cast(Batches, self.batch_sampler)
         # Also what `state_dict` returns before the next batch, as where a run goes on with a validation.
         self._epoch, self._given = batches.epoch, batches.start = state["epoch"], state["batch"]
+
+
+def _leave_signals(worker: int) -> None:
+    """Leave a signal that reaches all of a run's processes to the first: it still needs its batches to stop well.
+
+    Ctrl-C and schedulers send to all. A second SIGTERM ends a worker; the loader ends workers that hang by it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 class DataModule(LightningDataModule, ABC):
@@ -208,6 +219,7 @@ class DataModule(LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             timeout=self.timeout if self.num_workers else 0,
+            worker_init_fn=_leave_signals,
         )
 
     def train_dataloader(self) -> ResumableLoader:

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import signal
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
