@@ -4,7 +4,9 @@ import os
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]  # re-exported
+    LightningEnvironment,
+)
 from pytorch_lightning.strategies import ParallelStrategy, SingleDeviceStrategy
 
 from resdomains.cli.errors import ConfigError

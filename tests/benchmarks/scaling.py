@@ -96,7 +96,7 @@ class Clock(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin when the other process does."""
         if self.together is not None:
-            store = dist.FileStore(str(self.together), 2)
+            store = dist.FileStore(str(self.together), 2)  # type: ignore[attr-defined]  # exported
             store.add("here", 1)
             while store.add("here", 0) < 2:
                 time.sleep(0.01)
