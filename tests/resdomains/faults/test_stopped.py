@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -117,3 +118,16 @@ def test_a_second_signal_ends_a_run_that_hangs(tmp_path: Path) -> None:
     done = end(process, tmp_path)
     assert done.returncode == 143
     assert time.monotonic() - begun < 30
+
+
+def test_a_signal_to_all_processes_leaves_the_workers_until_the_run_has_stopped(
+    tmp_path: Path,
+) -> None:
+    options = ["--data.num_workers", "1", "--trainer.max_epochs", "1000"]
+    process = start([*ALONE, "fit", *DIGITS, *RUN, *options], tmp_path)
+    assert process.stderr is not None
+    while "epoch 2/" not in process.stderr.readline():
+        pass
+    os.killpg(process.pid, signal.SIGTERM)
+    done = end(process, tmp_path)
+    assert done.returncode == 143, done.stderr
