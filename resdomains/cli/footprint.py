@@ -187,7 +187,7 @@ def advise(trainer: Trainer) -> list[str]:
             f"--data.batch_size {size} fits ({_gib(need.of(need.samples / parts))}); "
             f"with --trainer.accumulate_grad_batches {steps} a step learns from as many samples"
         )
-    if recomputed is not None and recomputed.sample < need.sample:
+    if parts != 1 and recomputed is not None and recomputed.sample < need.sample:
         needed = recomputed.of(need.samples)
         fits = "fits" if needed <= _ROOM * free else "does not fit by itself"
         lines.append(
