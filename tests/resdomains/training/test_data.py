@@ -90,5 +90,13 @@ def test_missing_split_is_refused_by_name() -> None:
     assert Clouds(val=0).val_dataloader() == []
 
 
+def test_a_split_without_samples_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Clouds()
+    assert data.has("val")
+    monkeypatch.setattr(data, "dataset", lambda _: [])
+    assert not data.has("val")
+    assert data.val_dataloader() == []
+
+
 def test_bad_sample_says_which_and_why() -> None:
     assert str(BadSample("a.png", "truncated")) == "a.png: truncated"
