@@ -150,9 +150,10 @@ def free_bytes(device: torch.device) -> int:
 
 def let_go(error: BaseException, trainer: Trainer) -> None:
     """Free what a failed step holds."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]  # None ends it
+    held: BaseException | None = error
+    while held is not None:
+        traceback.clear_frames(held.__traceback__)
+        held = held.__cause__ or held.__context__
     for optimizer in trainer.optimizers:
         optimizer.zero_grad(set_to_none=True)
     gc.collect()
