@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,6 +100,7 @@ def combine(bench: Bench, data: DataModule, merge: str, coupling: str) -> bool:
         Broken: If one is refused without a reason, is not what is built, or computes something else than the others.
     """
     expected: tuple[float, float] | None = None
+    batch: Any = None
     for memory in parts(Memory):
         asked = {"merge": merge, "coupling": coupling, "memory": memory}
         said = ", ".join(f"{key} {name}" for key, name in asked.items())
@@ -114,8 +116,11 @@ def combine(bench: Bench, data: DataModule, merge: str, coupling: str) -> bool:
         absent = [name for name in asked.values() if name not in used]
         if absent:
             raise Broken(f"asked for {said}, the backbone has no {', '.join(absent)}")
+        if expected is None:
+            # One for all: environments would have moved on.
+            batch = bench.batch(task, data)
         torch.manual_seed(0)
-        loss, grads = gradients(task, bench.batch(task, data))
+        loss, grads = gradients(task, batch)
         norm = torch.stack([g.double().norm() for g in grads.values()]).norm()
         found = float(loss), float(norm)
         if not all(map(math.isfinite, found)):
