@@ -5,7 +5,7 @@ is the config's, so that two processes take half of it each, as a run does. The 
 each with half the batch, at the same time: what two cores give without a gradient to share. Everything is `Trainer.fit`
 with the config's own data, callbacks and precision, and the log of steps; after some steps to warm up, a rate is the
 mean number of samples of a step over the median time from one step's end to the next, reading and augmenting included.
-Columns: milliseconds a step and samples a second of one process and of two, their ratio, and that of two that are apart.
+Columns: milliseconds a step and samples a second of one process and of two, the ratio, and that of two that are apart.
 In `rl_policy` a step is an iteration: a rollout and its updates, and samples are environment steps.
 
 python -m tests.benchmarks.scaling [TASK ...] [--steps 20]
