@@ -127,7 +127,7 @@ def test_neither_a_server_that_never_answers_nor_a_dead_client_ends_training(
     assert "Traceback" not in run.stderr
     assert run.summary["status"] == "finished"
     assert len(run.curve(schema.TRAIN_LOSS)) == 160
-    assert 0 < len(losses(run)) < 160
+    assert len(losses(run)) < 160  # else the client had died too late
 
 
 def client_of(process: int) -> int:
