@@ -1,0 +1,147 @@
+"""Compare runs: read them, write tables, figures and a page, and print the means."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from resdomains.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+try:
+    from resdomains.comparing import (
+        columns_of,
+        figures,
+        number,
+        page,
+        read_runs,
+        run_table,
+        seed_table,
+        write_figures,
+    )
+    from resdomains.comparing.wandb_report import ReportPlan, send
+except ModuleNotFoundError as missing:
+    raise CliError(
+        f'{missing}; `pip install "resdomains[compare]"` installs what comparing needs'
+    ) from missing
+
+_SHOWN = (
+    *("task", "config", "network", "merge", "depth", "parameters", "seeds"),
+    *("best_score", "best_skill", "test_score", "samples", "seconds", "peak_memory_mib"),
+)
+_MARK, PLAN = "report.html", "wandb_report.json"
+
+
+def compare(
+    asked: Sequence[str], output: Path, *, x: str, y: str, title: str | None, kind: str
+) -> int:
+    """Compare runs and write what was found; returns the exit status.
+
+    Raises:
+        CliError: If there is nothing to compare, or the output cannot be written.
+    """
+    _check(output)
+    try:
+        found = read_runs(asked)
+    except ValueError as error:
+        raise CliError(str(error)) from error
+    left_out = [str(error) for error in found.left_out]
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    if not found.runs:
+        raise CliError("none of the runs can be read")
+    logged = sorted({str(name) for run in found.runs for name in run.history})
+    if y not in logged:
+        raise CliError(f"--y {y}: no run logged it; logged are {', '.join(logged) or 'no values'}")
+    runs = run_table(found.runs)
+    seeds = seed_table(runs)
+    drawn = figures(found.runs, runs, seeds, x=x, y=y)
+    heading = title or "Comparison of runs"
+    text = page(
+        heading,
+        drawn,
+        runs,
+        seeds,
+        left_out,
+        shlex.join(["resdomains", *sys.argv[1:]]),
+    )
+    try:
+        write_figures(drawn, output / "figures")
+        runs.to_csv(output / "runs.csv", index=False)
+        seeds.to_csv(output / "seeds.csv", index=False)
+        ReportPlan.of(found.runs, heading, x, y).write(output / PLAN)
+        (output / _MARK).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CliError(f"--output {output}: cannot be written: {error.strerror}") from error
+    if kind == "json":
+        print(seeds.to_json(orient="records"))
+    elif kind == "csv":
+        print(seeds.to_csv(index=False), end="")
+    else:
+        _print(seeds)
+        print(f"\n{len(runs)} runs, {len(seeds)} finished setups; report {output / _MARK}")
+    return 0
+
+
+def push(plan: Path, project: str) -> int:
+    """Send the report of a comparison to W&B; returns the exit status.
+
+    Args:
+        plan: What the comparison wrote.
+        project: `PROJECT` or `ENTITY/PROJECT`.
+
+    Raises:
+        CliError: If it cannot be read or sent.
+    """
+    import wandb
+
+    entity, _, name = project.rpartition("/")
+    if not name:
+        raise CliError(f"--push {project}: expected PROJECT or ENTITY/PROJECT")
+    if not wandb.login(prompt=False, verify=False):
+        raise CliError("--push: not logged in to W&B; `wandb login` does that")
+    try:
+        report, workspace = send(ReportPlan.read(plan), entity, name)
+    except ValueError as error:
+        raise CliError(f"--push {project}: {error}") from error
+    except (wandb.Error, OSError) as error:
+        raise CliError(f"--push {project}: W&B did not take it: {error}") from error
+    print(f"report {report}\nworkspace {workspace}")
+    return 0
+
+
+def _check(output: Path) -> None:
+    if output.is_dir() and any(output.iterdir()) and not (output / _MARK).exists():
+        raise CliError(
+            f"--output {output}: holds other files; give a new folder or that of an earlier comparison"
+        )
+    if output.exists() and not output.is_dir():
+        raise CliError(f"--output {output}: is no folder")
+
+
+def _print(seeds: "DataFrame") -> None:
+    table = Table(show_edge=False, pad_edge=False)
+    columns = columns_of(_SHOWN, seeds)
+    for name in columns:
+        text = seeds[name].map(lambda value: isinstance(value, str)).any()
+        table.add_column(name.replace("_", " "), justify="left" if text else "right")
+    for _, row in seeds.iterrows():
+        cells = []
+        for name in columns:
+            value, spread = row[name], row.get(f"{name}_sd")
+            if isinstance(value, str):
+                cells.append(value)
+            elif value is None or value != value:
+                cells.append("")
+            elif "score" in name or "skill" in name:
+                cells.append(f"{value:.4f}" + (f" ± {spread:.4f}" if spread == spread else ""))
+            else:
+                cells.append(number(value))
+        table.add_row(*cells)
+    Console(highlight=False, soft_wrap=True).print(table)

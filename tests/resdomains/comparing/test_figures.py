@@ -1,0 +1,77 @@
+"""Figures show the numbers of the runs."""
+
+import numpy as np
+import pytest
+
+from resdomains.comparing import RecordedRun, figures, run_table, seed_table
+from resdomains.comparing.figures import pareto_front
+from tests.resdomains.comparing.recorded import record, rows
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[RecordedRun]:
+    return [
+        record(
+            f"{task}-{merge}-{depth}-{seed}",
+            task=task,
+            merge=merge,
+            depth=depth,
+            seed=seed,
+            setup=f"{task}{merge}{depth}",
+            rows=rows(9, best=best + 0.1 * seed),
+        )
+        for task, best in (("images", 0.6), ("texts", 0.4))
+        for merge in ("Add", "BranchOnly")
+        for depth in (8, 32)
+        for seed in (0, 1)
+    ]
+
+
+def drawn(runs: list[RecordedRun]) -> dict[str, object]:
+    table = run_table(runs)
+    return dict(figures(runs, table, seed_table(table), y="train/loss"))
+
+
+def test_each_figure_is_drawn_with_a_panel_for_each_domain(runs: list[RecordedRun]) -> None:
+    found = drawn(runs)
+    panels = {name: len(figure.axes) for name, figure in found.items()}  # type: ignore[attr-defined]
+    assert panels == {
+        "skill_over_compute": 1,
+        "score_over_depth": 2,
+        "residual_profile": 4,
+        "score_over_cost": 4,
+        "training_curves": 2,
+    }
+
+
+def test_lines_are_means_over_seeds(runs: list[RecordedRun]) -> None:
+    depth = drawn(runs)["score_over_depth"]
+    line = depth.axes[0].lines[0]  # type: ignore[attr-defined]
+    assert list(line.get_xdata()) == [8, 32]
+    assert np.allclose(line.get_ydata(), 0.65)
+    skill = drawn(runs)["skill_over_compute"]
+    [images, texts] = skill.axes[0].lines[:2]  # type: ignore[attr-defined]
+    assert images.get_ydata()[-1] == pytest.approx(0.55)
+    assert texts.get_ydata()[-1] == pytest.approx(0.35)
+
+
+def test_gradient_norms_are_relative_to_their_mean(runs: list[RecordedRun]) -> None:
+    axes = drawn(runs)["residual_profile"].axes[0]  # type: ignore[attr-defined]
+    assert np.allclose(axes.lines[0].get_ydata(), [4 / 3, 2 / 3])
+
+
+def test_what_runs_do_not_have_is_not_drawn() -> None:
+    one = record(rows=[{"step": 1, "train/loss": 1.0}])
+    table = run_table([one])
+    assert set(figures([one], table, seed_table(table))) <= {"residual_profile"}
+
+
+def test_the_front_holds_what_no_other_point_beats() -> None:
+    cost, score = [1.0, 2.0, 3.0, 4.0], [0.5, 0.4, 0.9, 0.8]
+    assert pareto_front(cost, score, more_is_better=False) == [(1.0, 0.5), (3.0, 0.9)]
+    assert pareto_front(cost, score, more_is_better=True) == [(3.0, 0.9), (4.0, 0.8)]
+    for place, value in zip(cost, score, strict=True):
+        beaten = any(
+            c <= place and s >= value for c, s in pareto_front(cost, score, more_is_better=False)
+        )
+        assert beaten
