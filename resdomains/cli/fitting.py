@@ -222,7 +222,9 @@ class _Fit:
         self._check_by_hand()
         self._check_sharding()
         world = self.trainer.world_size
-        facts = run_facts(self.task, self.run, session.data_name, session.seed, world)
+        facts = run_facts(
+            self.task, self.run, session.data_name, session.seed, world, self.data.sizes
+        )
         self.facts = {**facts, "ckpt_path": began_from}
         self.progress: dict[str, float] | None = None
 
@@ -433,12 +435,13 @@ class _Fit:
     @rank_zero_only
     def finish(self, status: str, error: Exception | None = None) -> None:
         """Write the summary and end the W&B run."""
+        summary = self.summary(status, error)
         try:
-            self.run.write_summary(self.summary(status, error))
+            self.run.write_summary(summary)
         except OSError as failure:
             complain(f"summary.json could not be written: {failure.strerror}")
         record = self._wandb()
-        unsent = None if record is None else record.finish(status == "finished")
+        unsent = None if record is None else record.finish(status == "finished", summary)
         if record is not None and unsent is not None:
             complain(f"W&B {unsent}; `wandb sync {report.relative(record.folder)}` sends the rest")
 

@@ -1,5 +1,6 @@
 """A run's folder, loggers, callbacks and summary."""
 
+import hashlib
 import json
 import platform
 import re
@@ -7,6 +8,7 @@ import secrets
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -266,8 +268,24 @@ def is_first_process() -> bool:
     return rank == 0
 
 
-def run_facts(task: Task, run: Run, data: str, seed: int, world_size: int) -> dict[str, Any]:
-    """Describe a run by the columns that runs of all domains share."""
+def run_facts(
+    task: Task,
+    run: Run,
+    data: str,
+    seed: int,
+    world_size: int,
+    samples: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Describe a run by the columns that runs of all domains share.
+
+    Args:
+        task: The task, with its recipe where it was built from a config.
+        run: The run.
+        data: The data module's short name.
+        seed: The run's seed.
+        world_size: How many processes train.
+        samples: How many samples each split has.
+    """
     recipe = (task.recipe or {}).get("model", {}).get("init_args", {}).get("backbone", {})
     network = recipe["class_path"].rpartition(".")[2] if recipe else type(task.backbone).__name__
     stacks = [module for module in task.backbone.modules() if isinstance(module, Stack)]
@@ -288,10 +306,51 @@ def run_facts(task: Task, run: Run, data: str, seed: int, world_size: int) -> di
         "depth": getattr(task.backbone, "depth", None),
         "parameters": sum(p.numel() for p in task.parameters()),
         "seed": seed,
+        "setup": setup_of(task.recipe, samples or {}),
         "world_size": world_size,
         "commit": commit(),
         "versions": versions(),
     }
+
+
+# What a run's result does not depend on: where it computes, and what it shows or measures on the way.
+_BESIDE = {
+    "trainer": (
+        *("accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "callbacks"),
+        *("log_every_n_steps", "enable_progress_bar", "enable_model_summary", "profiler"),
+    ),
+    "data": ("num_workers",),
+}
+_PROBES = "resdomains.probes."
+
+
+def setup_of(recipe: Mapping[str, Any] | None, samples: Mapping[str, int]) -> str | None:
+    """Return what tells the setup of a run from all others, None for a run that was built in Python.
+
+    It is equal for runs that repeat each other: of one model, data and training, whatever their seeds and machines.
+
+    Args:
+        recipe: What the run was built from.
+        samples: How many samples each split has.
+    """
+    if recipe is None:
+        return None
+    kept = json.loads(json.dumps({name: recipe.get(name) for name in ("model", "data", "trainer")}))
+    callbacks = (kept["trainer"] or {}).get("callbacks") or []
+    for name, keys in _BESIDE.items():
+        section = kept[name] or {}
+        values = section.get("init_args", section)
+        for key in keys:
+            values.pop(key, None)
+        if values.get("root") is not None:
+            values["root"] = str(Path(str(values["root"])).expanduser().absolute())
+    kept["callbacks"] = [
+        callback
+        for callback in (callbacks if isinstance(callbacks, list) else [callbacks])
+        if not str(callback.get("class_path", callback)).startswith(_PROBES)
+    ]
+    described = json.dumps([kept, dict(samples)], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:8]
 
 
 def versions() -> dict[str, str]:

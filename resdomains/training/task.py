@@ -550,8 +550,9 @@ class Task(LightningModule, ABC):
 
         Lightning's `self.log` would round the counters to float32.
         """
+        record = {**values, **self.progress()}
         for logger in self.loggers:
-            logger.log_metrics({**values, **self.progress()}, step=self.trainer.global_step)
+            logger.log_metrics(record, step=self.trainer.global_step)
 
     def _evaluate(self, batch: Any, split: Split) -> None:
         result = self.step(batch, split)

@@ -118,9 +118,16 @@ class WandbRecord(WandbLogger):
         except ConnectionError as error:
             self._lose(error)
 
-    def finish(self, succeeded: bool) -> str | None:
-        """End the record; returns what could not be sent and what sends it, if anything."""
+    def finish(self, succeeded: bool, result: Mapping[str, Any] | None = None) -> str | None:
+        """End the record; returns what could not be sent and what sends it, if anything.
+
+        Args:
+            succeeded: Whether the run did what it was to do.
+            result: What `summary.json` says, kept as `result` in the run's summary.
+        """
         try:
+            if result is not None:
+                self.run.summary["result"] = dict(result)
             self.run.finish(exit_code=0 if succeeded else 1)
         except TimeoutError:
             return f"did not take all of the run within {self.finish_timeout:g} s"
