@@ -223,7 +223,7 @@ class _Fit:
         self._check_sharding()
         world = self.trainer.world_size
         facts = run_facts(
-            self.task, self.run, session.data_name, session.seed, world, self.data.sizes
+            self.task, self.run, session.data_name, session.seed, world, self.data.split_sizes
         )
         self.facts = {**facts, "ckpt_path": began_from}
         self.progress: dict[str, float] | None = None

@@ -193,7 +193,7 @@ class DataModule(LightningDataModule, ABC):
         return dataset is not None and len(dataset) > 0  # type: ignore[arg-type]  # map-style
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def split_sizes(self) -> dict[str, int]:
         """How many samples each split has."""
         splits: tuple[Split, ...] = ("train", "val", "test")
         return {s: len(self.ready_dataset(s)) for s in splits if self.has(s)}  # type: ignore[arg-type]
