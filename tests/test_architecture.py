@@ -27,6 +27,8 @@ LIGHT_MODULES = re.compile(
 )
 # What tasks of a domain share and only they load: it may load what the domain's extra installs.
 OF_DOMAINS = {"resdomains.vision": "vision"}
+# What may load what an extra installs, as whoever loads it must expect.
+OF_EXTRAS = {**OF_DOMAINS, "resdomains.comparing": "compare"}
 MAY_IMPORT_CLI = ("resdomains.cli", "resdomains.testing", "resdomains.__main__")
 
 
@@ -196,7 +198,7 @@ def undeclared(modules: Mapping[str, Module], project: Mapping[str, object]) -> 
             package = top(found.target)
             if package in sys.stdlib_module_names or package in {top(name) for name in modules}:
                 continue
-            shared = [extras[e] for name, e in OF_DOMAINS.items() if within(module.name, name)]
+            shared = [extras[e] for name, e in OF_EXTRAS.items() if within(module.name, name)]
             framework = bare.union(*map(names_of, shared))
             ours = framework if top(module.name) == "resdomains" else for_tasks
             declared = ours if found.on_load else anything

@@ -4,25 +4,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from resdomains.cli.errors import CliError
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 try:
     from resdomains.comparing import (
-        columns_of,
         figures,
-        number,
         page,
         read_runs,
         run_table,
         seed_table,
+        terminal_table,
         write_figures,
     )
     from resdomains.comparing.wandb_report import ReportPlan, send
@@ -31,10 +25,6 @@ except ModuleNotFoundError as missing:
         f'{missing}; `pip install "resdomains[compare]"` installs what comparing needs'
     ) from missing
 
-_SHOWN = (
-    *("task", "config", "network", "merge", "depth", "parameters", "seeds"),
-    *("best_score", "best_skill", "test_score", "samples", "seconds", "peak_memory_mib"),
-)
 _MARK, PLAN = "report.html", "wandb_report.json"
 
 
@@ -84,7 +74,7 @@ def compare(
     elif kind == "csv":
         print(seeds.to_csv(index=False), end="")
     else:
-        _print(seeds)
+        Console(highlight=False, soft_wrap=True).print(terminal_table(seeds))
         print(f"\n{len(runs)} runs, {len(seeds)} finished setups; report {output / _MARK}")
     return 0
 
@@ -123,25 +113,3 @@ def _check(output: Path) -> None:
         )
     if output.exists() and not output.is_dir():
         raise CliError(f"--output {output}: is no folder")
-
-
-def _print(seeds: "DataFrame") -> None:
-    table = Table(show_edge=False, pad_edge=False)
-    columns = columns_of(_SHOWN, seeds)
-    for name in columns:
-        text = seeds[name].map(lambda value: isinstance(value, str)).any()
-        table.add_column(name.replace("_", " "), justify="left" if text else "right")
-    for _, row in seeds.iterrows():
-        cells = []
-        for name in columns:
-            value, spread = row[name], row.get(f"{name}_sd")
-            if isinstance(value, str):
-                cells.append(value)
-            elif value is None or value != value:
-                cells.append("")
-            elif "score" in name or "skill" in name:
-                cells.append(f"{value:.4f}" + (f" ± {spread:.4f}" if spread == spread else ""))
-            else:
-                cells.append(number(value))
-        table.add_row(*cells)
-    Console(highlight=False, soft_wrap=True).print(table)

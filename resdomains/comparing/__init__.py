@@ -2,16 +2,16 @@
 
 from resdomains.comparing.figures import figures
 from resdomains.comparing.offline import read_offline
-from resdomains.comparing.page import columns_of, number, page, write_figures
+from resdomains.comparing.page import number, page, write_figures
 from resdomains.comparing.runs import RecordedRun, UnreadableRun, joined
 from resdomains.comparing.sources import Found, read_runs
 from resdomains.comparing.table import run_table, seed_table
+from resdomains.comparing.terminal import terminal_table
 
 __all__ = [
     "Found",
     "RecordedRun",
     "UnreadableRun",
-    "columns_of",
     "figures",
     "joined",
     "number",
@@ -20,5 +20,6 @@ __all__ = [
     "read_runs",
     "run_table",
     "seed_table",
+    "terminal_table",
     "write_figures",
 ]

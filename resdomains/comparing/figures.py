@@ -165,7 +165,9 @@ def residual_profile(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure
             if not axes.lines:
                 axes.set_axis_off()  # these runs had no such probe
                 continue
-            axes.set(title=f"{task}\n{config}", xlabel="relative depth", ylabel=title, yscale="log")
+            axes.set(title=f"{task}\n{config}", xlabel="relative depth", ylabel=title)
+            if any((line.get_ydata() > 0).any() for line in axes.lines):
+                axes.set_yscale("log")
             _legend(axes)
     return figure
 

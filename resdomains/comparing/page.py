@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,8 +150,3 @@ def number(value: float) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-def columns_of(rows: Sequence[str], frame: pd.DataFrame) -> list[str]:
-    """Return those of the columns that hold anything."""
-    return [name for name in rows if name in frame and frame[name].notna().any()]
