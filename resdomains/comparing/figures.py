@@ -166,7 +166,7 @@ def residual_profile(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure
                 axes.set_axis_off()  # these runs had no such probe
                 continue
             axes.set(title=f"{task}\n{config}", xlabel="relative depth", ylabel=title)
-            if any((line.get_ydata() > 0).any() for line in axes.lines):
+            if any(np.any(np.asarray(line.get_ydata(), float) > 0) for line in axes.lines):
                 axes.set_yscale("log")
             _legend(axes)
     return figure
