@@ -44,6 +44,10 @@ def test_the_domain_trains_and_draws_what_it_sees(environment: Environment, tmp_
     assert (summary["status"], summary["task"]) == ("finished", "image_segmentation")
     # Guessing gets 0.075.
     assert summary["test/score"] > 0.2
+    compared = environment.run(tmp_path, "compare", "runs", "--format", "json")
+    [setup] = json.loads(compared.stdout)
+    assert setup["task"] == "image_segmentation"
+    assert setup["best_score"] == pytest.approx(summary["best"]["val/score"])
     scan = load_digits().images[-1] * (255 / 16)
     picture = Image.fromarray(scan.astype("uint8")).resize((48, 48))
     picture.save(tmp_path / "scan.png")
