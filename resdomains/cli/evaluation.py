@@ -7,6 +7,7 @@ from typing import Literal
 from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 
+from resdomains import schema
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import CliError
@@ -22,7 +23,7 @@ from resdomains.cli.interruption import StopBetweenSteps, Stopped
 from resdomains.cli.main import complain
 from resdomains.cli.quiet import quiet
 from resdomains.cli.resume import check_spec
-from resdomains.training import Task, schema
+from resdomains.training import Task
 
 
 def evaluate(arguments: Arguments, split: Literal["val", "test"], shape: str) -> int:

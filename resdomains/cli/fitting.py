@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
     MisconfigurationException,
 )
 
+from resdomains import schema
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import FAILED, CliError, ConfigError
@@ -48,7 +49,6 @@ from resdomains.training import (
     check_sharding,
     read_checkpoint,
     run_facts,
-    schema,
 )
 from resdomains.training.callbacks import peak_memory_mib
 from resdomains.training.metrics_file import MetricsFile

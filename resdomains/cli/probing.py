@@ -10,6 +10,7 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 from rich.table import Table
 
+from resdomains import schema
 from resdomains.cli import report
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import CliError
@@ -34,7 +35,7 @@ from resdomains.probes import (
     blocks_of,
     profile,
 )
-from resdomains.training import DataModule, Run, run_facts, schema
+from resdomains.training import DataModule, Run, run_facts
 from resdomains.training.weights_and_biases import WandbRecord
 
 # As many rows as a terminal shows at once; `profile.csv` has all blocks.

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator
 
+from resdomains import schema
 from resdomains.comparing.runs import STEP, RecordedRun
-from resdomains.training import schema
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

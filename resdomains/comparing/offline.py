@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 from wandb.proto import wandb_internal_pb2 as protocol
 
+from resdomains import schema
 from resdomains.comparing.runs import STEP, RecordedRun, UnreadableRun
-from resdomains.training import schema
 
 _MAGIC = b":W&B\xe1\xbe\x00"
 _BLOCK = 32 * 1024

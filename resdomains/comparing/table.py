@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from resdomains import schema
 from resdomains.comparing.runs import RecordedRun
-from resdomains.training import schema
 
 # What makes two runs repetitions of each other, all but the seed.
 IDENTITY = (

@@ -10,8 +10,8 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
+from resdomains import schema
 from resdomains.comparing.runs import RecordedRun
-from resdomains.training import schema
 
 _FORMAT = 1
 

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from pytorch_lightning import Trainer
 
+from resdomains.schema import Split
 from resdomains.training import DataModule, Task
-from resdomains.training.schema import Split
 
 
 def batches(trainer: Trainer, split: Split, limit: float) -> Iterator[Any]:

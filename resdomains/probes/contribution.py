@@ -9,10 +9,11 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from resdomains import schema
 from resdomains.core import Merge, Valid, recomputing
 from resdomains.probes.blocks import Block, counted, eager
 from resdomains.probes.probe import Probe, number
-from resdomains.training import Task, schema
+from resdomains.training import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

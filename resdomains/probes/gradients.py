@@ -10,10 +10,11 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from resdomains import schema
 from resdomains.probes.batches import batches
 from resdomains.probes.blocks import Block, mode, randomness_kept
 from resdomains.probes.probe import Probe, number
-from resdomains.training import Task, schema
+from resdomains.training import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

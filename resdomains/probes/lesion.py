@@ -13,10 +13,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from resdomains import schema
 from resdomains.probes.batches import batches, validation_batches
 from resdomains.probes.blocks import Block, eager, mode, randomness_kept
 from resdomains.probes.probe import Probe
-from resdomains.training import Task, schema
+from resdomains.training import Task
 from resdomains.training.task import computed
 
 if TYPE_CHECKING:

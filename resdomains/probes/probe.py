@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import WandbLogger
 
+from resdomains import schema
 from resdomains.probes.blocks import Block, blocks_of
-from resdomains.training import Task, schema
+from resdomains.training import Task
 from resdomains.training.figures import log_figure
 
 if TYPE_CHECKING:

@@ -18,13 +18,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from resdomains import schema
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.fitting import build_trainer
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import Session
+from resdomains.schema import Split
 from resdomains.testing.case import TaskCase
-from resdomains.training import EMA, DataModule, Run, RunOptions, Task, WandbOptions, schema
-from resdomains.training.schema import Split
+from resdomains.training import EMA, DataModule, Run, RunOptions, Task, WandbOptions
 
 # One float32 process on the CPU is what everything else is compared with.
 _ALWAYS = {

@@ -15,7 +15,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from resdomains.training import schema
+from resdomains import schema
+from resdomains.schema import Split
 from resdomains.training.figures import (
     NoFilm,
     learning_curves,
@@ -26,7 +27,6 @@ from resdomains.training.figures import (
     plot_over_samples,
     write_png,
 )
-from resdomains.training.schema import Split
 from resdomains.training.task import Task
 
 _warn = rank_zero_only(logging.getLogger(__name__).warning)

@@ -14,8 +14,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from resdomains.schema import Split
 from resdomains.training.batches import Batches, ShardedBatches
-from resdomains.training.schema import Split
 
 
 class BadSample(ValueError):

@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
-from resdomains.training import schema
+from resdomains import schema
 from resdomains.training.weights_and_biases import WandbRecord
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Hashable, Sequence
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from resdomains.training import schema
+from resdomains import schema
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from resdomains.training import schema
+from resdomains import schema
 from resdomains.training.callbacks import Examples, StepLog
 from resdomains.training.task import Task
 

@@ -17,12 +17,12 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics import Metric
 
-from resdomains.training import schema
+from resdomains import schema
+from resdomains.schema import Split
 from resdomains.training.batches import Batches
 from resdomains.training.figures import Boxed, Film, plot_over_samples
 from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.randomness import keys
-from resdomains.training.schema import Split
 from resdomains.training.spec import Spec
 
 if TYPE_CHECKING:

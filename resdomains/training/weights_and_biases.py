@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytorch_lightning.loggers import WandbLogger
 
-from resdomains.training import schema
+from resdomains import schema
 
 if TYPE_CHECKING:
     from wandb import Run as WandbRun

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from resdomains.schema import Split
 from resdomains.training import DataModule
 from resdomains.training.holding_out import check_fraction
 from resdomains.training.randomness import uniforms
-from resdomains.training.schema import Split
 from resdomains.vision import normalise
 
 from .augment import Augment, check_augment

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import (
     ADVICE,
@@ -28,7 +29,6 @@ from resdomains.training.file_checks import unreadable
 from resdomains.training.folders import existing_folder, leaves, outside_notes
 from resdomains.training.holding_out import check_fractions, held_out
 from resdomains.training.randomness import uniforms
-from resdomains.training.schema import Split
 from resdomains.vision import (
     GREY_MEAN,
     GREY_STD,

@@ -23,8 +23,8 @@ from resdomains.classification import (
 )
 from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
+from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
-from resdomains.training.schema import Split
 from resdomains.vision import denormalise, normalise, read_pictures
 
 from .fitting import fit

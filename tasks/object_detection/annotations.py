@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 
 Rows = npt.NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import Transform
 
+from resdomains.schema import Split
 from resdomains.training import BadSample, DataModule
 from resdomains.training.bad_samples import (
     ADVICE,
@@ -21,7 +22,6 @@ from resdomains.training.batches import Batches, SimilarBatches, Stamped
 from resdomains.training.file_checks import unreadable
 from resdomains.training.randomness import keys
 from resdomains.training.room import Room
-from resdomains.training.schema import Split
 from resdomains.vision import (
     GREY_MEAN,
     GREY_STD,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 from resdomains.vision import read_header
 
 from .annotations import Annotated, Corpus, Rows

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import BadSamples, leave_out
 from resdomains.training.folders import leaves, outside_notes
 from resdomains.training.holding_out import held_out
-from resdomains.training.schema import Split
 from resdomains.vision import read_header, read_picture
 
 from .annotations import Annotated, Corpus, Picture, Rows, objects

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import Transform
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 
 from .annotations import Annotated, Corpus, Picture, objects
 from .data import DetectionData

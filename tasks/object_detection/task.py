@@ -13,9 +13,9 @@ from torchmetrics import Metric
 
 from resdomains.core import Features
 from resdomains.interop import Weights
+from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.figures import Box, Boxed
-from resdomains.training.schema import Split
 from resdomains.vision import denormalise, read_picture, read_pictures, resize
 
 from .annotations import COLUMNS

@@ -5,11 +5,11 @@ from typing import Literal
 
 from torchvision.transforms.v2 import Transform
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fraction
-from resdomains.training.schema import Split
 from resdomains.vision import SUFFIXES
 
 from .annotations import Corpus

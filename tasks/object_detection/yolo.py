@@ -9,11 +9,11 @@ import yaml
 from torchvision.transforms.v2 import Transform
 
 from resdomains.plain_yaml import TooLarge, check_size
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder, leaves
 from resdomains.training.holding_out import check_fraction
-from resdomains.training.schema import Split
 from resdomains.vision import SUFFIXES, find_pictures
 
 from .annotations import Corpus

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from resdomains.schema import Split
 from resdomains.training import DataModule
 from resdomains.training.batches import Batches, ShardedBatches
-from resdomains.training.schema import Split
 
 from .environments import (
     Autoreset,

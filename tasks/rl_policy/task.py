@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
+from resdomains import schema
 from resdomains.interop import Weights
-from resdomains.training import BadSample, Film, Optimization, StepResult, Task, schema
+from resdomains.schema import Split
+from resdomains.training import BadSample, Film, Optimization, StepResult, Task
 from resdomains.training.randomness import keys
-from resdomains.training.schema import Split
 from resdomains.training.task import counted
 
 from . import metrics

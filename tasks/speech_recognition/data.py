@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from resdomains.schema import Split
 from resdomains.training import BadSample, DataModule
 from resdomains.training.bad_samples import (
     ADVICE,
@@ -20,7 +21,6 @@ from resdomains.training.bad_samples import (
 from resdomains.training.batches import LengthBatches
 from resdomains.training.randomness import draws, keys
 from resdomains.training.room import Room
-from resdomains.training.schema import Split
 
 from .audio import resampled, resampled_length, undecodable
 from .augment import Augment

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resdomains.schema import Split
 from resdomains.training.caches import cache_folder, cached_tensors
-from resdomains.training.schema import Split
 
 from .audio import resampled
 from .augment import Augment

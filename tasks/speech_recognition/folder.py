@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder
 from resdomains.training.holding_out import check_fractions
-from resdomains.training.schema import Split
 
 from .audio import SUFFIXES, find_audio, find_files
 from .augment import Augment

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder
-from resdomains.training.schema import Split
 
 from .audio import Joined, find_audio, undecodable
 from .augment import Augment

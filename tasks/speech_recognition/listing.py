@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import BadSamples, leave_out
 from resdomains.training.folders import leaves, outside_notes
 from resdomains.training.holding_out import held_out
-from resdomains.training.schema import Split
 
 from .audio import AudioFile
 from .utterances import Corpus, Utterance

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import BadSamples
 from resdomains.training.folders import existing_folder, leaves
 from resdomains.training.holding_out import check_fraction
-from resdomains.training.schema import Split
 
 from .audio import TOLERANCE
 from .augment import Augment

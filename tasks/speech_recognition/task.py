@@ -12,9 +12,9 @@ from torchmetrics import Metric
 
 from resdomains.core import Features, FrameHead, Head
 from resdomains.interop import Weights
+from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.figures import Sound
-from resdomains.training.schema import Split
 
 from .alignment import word_times
 from .audio import AudioFile, resampled, resampled_length

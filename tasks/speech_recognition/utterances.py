@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 
 
 class Audio(ABC):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from resdomains.schema import Split
 from resdomains.training import BadSample, DataModule
 from resdomains.training.batches import LengthBatches
 from resdomains.training.randomness import uniforms
-from resdomains.training.schema import Split
 
 from .augment import Augment
 from .encoding import Encoded, Encoder

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 
 from .data import TextData
 from .texts import Corpus, Texts

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
 from resdomains.training.bad_samples import (
     BadSamples,
@@ -13,7 +14,6 @@ from resdomains.training.bad_samples import (
     leave_out,
     left_out_notes,
 )
-from resdomains.training.schema import Split
 
 from .augment import Augment
 from .columns import Columns, find_column, guess_label, guess_pair, guess_text

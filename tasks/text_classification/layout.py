@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 
 from .tables import SUFFIXES
 

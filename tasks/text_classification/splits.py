@@ -3,8 +3,8 @@
 import hashlib
 from abc import ABC, abstractmethod
 
+from resdomains.schema import Split
 from resdomains.training.holding_out import held_out
-from resdomains.training.schema import Split
 
 from .texts import Texts
 

@@ -36,8 +36,8 @@ from resdomains.classification import (
 from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
 from resdomains.interop.export import export_encoder
+from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
-from resdomains.training.schema import Split
 
 from .encoding import Encoder
 from .inputs import read_inputs

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 
 
 @dataclass

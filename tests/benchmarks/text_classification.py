@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from resdomains.training import schema
+from resdomains import schema
 from resdomains_tasks.text_classification import (
     Bytes,
     Docstrings,

@@ -34,9 +34,9 @@ from resdomains.cli.arguments import Arguments
 from resdomains.cli.fitting import build_trainer
 from resdomains.cli.quiet import quiet
 from resdomains.cli.session import Session
+from resdomains.schema import Split
 from resdomains.training import Run, RunOptions, WandbOptions
 from resdomains.training.callbacks import StepLog
-from resdomains.training.schema import Split
 from resdomains_tasks.text_classification.data import EncodedTexts, TextData
 from tests.benchmarks.measure import figures_in_turn, ratio, report
 

@@ -15,9 +15,9 @@ from torchmetrics import MeanMetric, Metric
 from resdomains.core import ResNet1d, Reversible, Store
 from resdomains.scaffold.tone_tagging.src.tone_tagging.data import Tones
 from resdomains.scaffold.tone_tagging.src.tone_tagging.task import ToneTagging
+from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult
 from resdomains.training.batches import Batches, ShardedBatches
-from resdomains.training.schema import Split
 
 
 class Sound(ToneTagging):

@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-from resdomains.training import load_task, read_checkpoint, schema
+from resdomains import schema
+from resdomains.training import load_task, read_checkpoint
 from tests.resdomains.launching import ALONE, DIGITS, TORCHRUN, TWO, Finished, end, launch, start
 
 pytestmark = pytest.mark.slow

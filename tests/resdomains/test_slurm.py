@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from resdomains import schema
 from resdomains.cli.main import main
-from resdomains.training import schema
 from tests.resdomains.faults.test_stopped import SIGNALLING, signalled
 from tests.resdomains.launching import ALONE, DIGITS, ROOT, TWO, Finished, launch
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from resdomains import schema
 from resdomains.testing.bench import (
     Bench,
     batches_of,
@@ -17,7 +18,6 @@ from resdomains.testing.rules.rule import Broken, rule
 from resdomains.training import (
     StepResult,
     Task,
-    schema,
 )
 from resdomains.training.task import computed
 

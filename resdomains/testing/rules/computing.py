@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import resdomains.core
+from resdomains import schema
 from resdomains.cli.errors import CliError
 from resdomains.core import Coupling, Memory, Merge, Recompute
 from resdomains.probes import CompositeGain, Contribution, GradientFlow, Lesion
@@ -17,7 +18,7 @@ from resdomains.testing.bench import (
     gradients,
 )
 from resdomains.testing.rules.rule import Broken, rule
-from resdomains.training import DataModule, schema
+from resdomains.training import DataModule
 
 
 @rule(

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.utils.data import Dataset, Subset
 
+from resdomains import schema
 from resdomains.testing.bench import (
     Bench,
     floating,
@@ -15,12 +16,12 @@ from resdomains.testing.bench import (
     start,
 )
 from resdomains.testing.rules.rule import Broken, rule
-from resdomains.training import DataModule, TrainingDiverged, load_task, schema
+from resdomains.training import DataModule, TrainingDiverged, load_task
 
 
 @rule(
     "let build_metrics return the metrics and step update those of its split; never call self.log: the base logs all "
-    "names, and resdomains.training.schema holds them"
+    "names, and resdomains.schema holds them"
 )
 def logs_the_schema(bench: Bench) -> None:
     """A run logs every name of the schema and of the task's metrics, no other, and each is a finite number."""

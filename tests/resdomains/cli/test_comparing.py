@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,12 @@ def test_a_comparison_leaves_tables_figures_and_a_page(report: Path) -> None:
     names = {path.name for path in (report / "figures").iterdir()}
     assert {"skill_over_compute.png", "score_over_depth.svg"} <= names
     assert json.loads((report / "wandb_report.json").read_text())["runs"]["images"]
+
+
+def test_comparing_loads_no_torch() -> None:
+    code = "import sys, resdomains.cli.comparing; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_what_is_left_out_is_said(

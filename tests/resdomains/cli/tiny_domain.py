@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, TensorDataset
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAccuracy
 
+from resdomains.schema import Split
 from resdomains.training import BadSample, DataModule, Optimization, StepResult, Task
-from resdomains.training.schema import Split
 
 
 class Net(nn.Module):

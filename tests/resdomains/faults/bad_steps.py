@@ -6,8 +6,8 @@ import torch
 
 from resdomains.scaffold.tone_tagging.src.tone_tagging.data import Tones
 from resdomains.scaffold.tone_tagging.src.tone_tagging.task import ToneTagging
+from resdomains.schema import Split
 from resdomains.training import StepResult
-from resdomains.training.schema import Split
 
 
 class Even(Tones):

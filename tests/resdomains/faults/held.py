@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 from tests.resdomains.cli.tiny_domain import Points, Tiny
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resdomains.training import schema
+from resdomains import schema
 from tests.resdomains.launching import ALONE, Finished, launch
 
 MODULE = "tests.resdomains.faults.bad_steps"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from resdomains.training import RunOptions, schema
+from resdomains import schema
+from resdomains.training import RunOptions
 from resdomains.training.locking import FolderLock
 from resdomains.training.metrics_file import MetricsFile
 from tests.resdomains.cli.conftest import TINY, Run

@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from resdomains.training import newest_checkpoint, schema
+from resdomains import schema
+from resdomains.training import newest_checkpoint
 from tests.resdomains.launching import ALONE, ROOT, TORCHRUN, TWO, Finished
 
 pytestmark = pytest.mark.slow

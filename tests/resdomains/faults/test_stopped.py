@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from resdomains import schema
 from resdomains.cli.main import main
-from resdomains.training import schema
 from tests.resdomains.launching import ALONE, DIGITS, TWO, end, launch, start
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from resdomains.training import WandbOptions, schema
+from resdomains import schema
+from resdomains.training import WandbOptions
 from tests.resdomains.launching import ALONE, DIGITS, Finished, end, launch, start
 
 FIT = [*ALONE, "fit", *DIGITS, "--test_after_fit", "false", "--run.wandb.mode", "online"]

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, SumMetric
 
+from resdomains import schema
+from resdomains.schema import Split
 from resdomains.training import (
     BadCheckpoint,
     Optimization,
@@ -27,11 +29,9 @@ from resdomains.training import (
     load_task,
     read_checkpoint,
     run_facts,
-    schema,
 )
 from resdomains.training.batches import Batches, LengthBatches
 from resdomains.training.saving import Checkpoints
-from resdomains.training.schema import Split
 from resdomains.training.task import computed
 from tests.resdomains.training.toy import Clouds, Linear, Side
 

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, TensorDataset
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from resdomains.schema import Split
 from resdomains.training import DataModule, Optimization, StepResult, Task
-from resdomains.training.schema import Split
 
 
 class Clouds(DataModule):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from resdomains.core import ResNet2d
+from resdomains.schema import Split
 from resdomains.training import DataModule
-from resdomains.training.schema import Split
 from resdomains_tasks.image_classification import ImageClassification, ImageSpec, MemoryImages
 from resdomains_tasks.image_classification.augment import Augment
 from resdomains_tasks.image_classification.data import InMemoryData, Pictures

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn import datasets
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 from resdomains_tasks.object_detection.annotations import Annotated
 from resdomains_tasks.object_detection.scenes import Composer, Placed, Scene, Scenes
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 from resdomains_tasks.speech_recognition import digit_strings
 from resdomains_tasks.speech_recognition.digit_strings import (
     ACCENTS,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from resdomains.schema import Split
 from resdomains.training import BadSample
-from resdomains.training.schema import Split
 from resdomains_tasks.speech_recognition.listing import Listing, decoded, lines
 
 from .sounds import save_noise

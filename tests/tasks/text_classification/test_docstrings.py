@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resdomains.training.schema import Split
+from resdomains.schema import Split
 from resdomains_tasks.text_classification.docstrings import SUBJECTS, Docstrings, docstrings
 from resdomains_tasks.text_classification.texts import Texts
 from resdomains_tasks.text_classification.tokens import Characters

@@ -10,8 +10,8 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from resdomains.core import PooledHead, ResNet1d
+from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
-from resdomains.training.schema import Split
 
 from .data import pad
 

@@ -10,8 +10,8 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from resdomains.core import FeaturePyramid, ResNet2d
+from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
-from resdomains.training.schema import Split
 from resdomains.vision import read_pictures, resize
 
 
