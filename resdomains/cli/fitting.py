@@ -38,6 +38,7 @@ from resdomains.cli.resume import (
     open_run,
 )
 from resdomains.cli.session import Session
+from resdomains.cli.tables import duration
 from resdomains.core import compile_blocks
 from resdomains.training import (
     BadCheckpoint,
@@ -461,7 +462,7 @@ class _Fit:
         seconds = progress[schema.SECONDS]
         rest = {
             "samples/s": f"{progress[schema.SAMPLES] / seconds:,.0f}" if seconds else "",
-            "time": report.duration(seconds),
+            "time": duration(seconds),
         }
         best = self._best_score()
         if best is not None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "lr-find": Command("lr_find", "try rising learning rates and suggest one"),
     "slurm-script": Command("slurm_script", "print a script that trains on Slurm"),
     "compare": Command("compare", "one table, figures and a page of several runs"),
+    "study": Command("study", "run a grid of runs from one file, and compare them"),
     "configs": Command("listing", "list the shipped configs"),
     "tasks": Command("listing", "list the installed tasks"),
     "new-task": Command("new_task", "write a package that holds a new task"),

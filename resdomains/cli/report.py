@@ -66,18 +66,6 @@ def number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as `12.3 s`, `4 min 05 s` or `2 h 03 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
-
-
 def scalars(task: Task, split: str) -> dict[str, float]:
     """A split's results that are one number, score and skill first."""
     results = task.results.get(split, {})

@@ -17,3 +17,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         lines.append((start + wrapped[0]).rstrip())
         lines.extend(" " * left + line for line in wrapped[1:])
     return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `12.3 s`, `4 min 05 s` or `2 h 03 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
