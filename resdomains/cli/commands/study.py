@@ -31,7 +31,8 @@ The file (YAML):
   minutes: 5                                       # how long a run may take
   compare: {x: progress/flops, y: val/skill}       # the comparison at the end
 
-  --dry-run           list the runs and what each costs: parameters, FLOPs a sample
+  --dry-run           list the runs and what each costs: parameters, samples, FLOPs, and memory of a
+                      training step beside the weights, measured on a few samples; nothing is trained
   --jobs N            how many run at a time (1, or the number of GPUs); each has its share of the
                       cores, or a GPU
   --root FOLDER       where studies lie (runs/studies): FOLDER/<study>/<task>/<config>/<run>
@@ -39,8 +40,8 @@ The file (YAML):
 
 examples:
   resdomains study my_study.yaml --dry-run
-  resdomains study studies/degradation --jobs 2
-  resdomains compare runs/studies/degradation"""
+  resdomains study my_study.yaml --jobs 2
+  resdomains compare runs/studies/my_study"""
 
 
 def run(name: str, tokens: list[str]) -> int:
@@ -52,8 +53,10 @@ def run(name: str, tokens: list[str]) -> int:
     rest = [token for token in tokens if token != "--dry-run"]
     arguments = split(rest, options=("jobs", "root"), files=True)
     if len(arguments.files) != 1:
-        raise CliError("`resdomains study` needs one FILE, such as studies/degradation")
-    path = find_config(arguments.files[0])
+        raise CliError("`resdomains study` needs one FILE, such as my_study.yaml")
+    path = Path(arguments.files[0]).expanduser()
+    if not path.is_file():
+        raise CliError(f"{path}: no such file; `resdomains study --help` shows what it holds")
     from resdomains.studies import read_study
 
     try:

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from resdomains.cli.main import main
+
 pytestmark = pytest.mark.slow
 
 STUDY = {
@@ -96,3 +98,33 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert "  | " in done.stderr
     assert "100000" in done.stderr
     assert "1 runs, 1 finished setups" in done.stdout
+
+
+def test_a_dry_run_says_what_each_setup_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**STUDY, "seeds": [0, 1]}))
+    assert main(["study", str(tmp_path / "small.yaml"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "4 runs, 2 setups" in said
+    rows = [line.split("│") for line in said.splitlines() if "digits" in line]
+    small, large = ([float(cell.replace(",", "")) for cell in row[1:]] for row in rows)
+    assert small[0] == large[0] == 2
+    assert small[2] == large[2] == 2 * 1344  # two epochs of 21 batches
+    assert all(
+        one < two for one, two in zip(small[1:2] + small[3:5], large[1:2] + large[3:5], strict=True)
+    )
+    assert small[4] == pytest.approx(small[3] * small[2], rel=0.01)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_whose_config_is_wrong_is_named_before_any_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = {**STUDY, "axes": {"model.backbone.merge": ["Add", "Ad"]}}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+    assert main(["study", str(tmp_path / "wrong.yaml"), "--dry-run"]) == 2
+    assert (
+        "image_classification/digits, Ad, seed 0: model.backbone.merge" in capsys.readouterr().err
+    )
