@@ -76,11 +76,11 @@ def _of_worker(text: str) -> str | None:
     """What an error says that came about in a loader's process; None if it did not."""
     if died := _WORKER_DIED.search(text):
         killed = died[1] == "is killed by signal"
+        # Where the loader finds it gone before the system says why, nobody knows.
+        how = "was killed" if killed else "ended by itself or was killed"
         why = (
-            "a loader worker was killed, as the system does where memory runs out: "
+            f"a loader worker {how}, as the system does where memory runs out: "
             "lower --data.num_workers or --data.batch_size"
-            if killed
-            else "a loader worker ended by itself"
         )
         return f"{why}; {_IN_PROCESS} and shows what it does"
     if waited := _WORKER_HANGS.search(text):

@@ -117,6 +117,7 @@ class Run:
         parent = Path(options.root) / task / name
         stamp = options.id or time.strftime("%Y-%m-%d_%H-%M-%S")
         folder = parent / stamp
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         if is_first_process() and options.id is not None:
             folder.mkdir(parents=True, exist_ok=True)
         elif is_first_process():
@@ -132,6 +133,7 @@ class Run:
         run = cls(folder.absolute(), task, name, options.wandb, options.keep_last, every)
         if is_first_process():
             run._lock = FolderLock(run.folder)
+            run._made = [path.absolute() for path in made if path != folder]
         if options.id is not None:
             run._take_up()
         return run
@@ -151,6 +153,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._lock: FolderLock | None = None
+        self._made: list[Path] = []  # the folders above that were not there before
 
     @property
     def finished(self) -> bool:
@@ -158,13 +161,16 @@ class Run:
         return self.before is not None and self.before.get("status") == "finished"
 
     def discard(self) -> None:
-        """Let the folder go, and remove it if nothing is in it."""
+        """Let the folder go, and remove it, and what was made for it, if nothing is in it."""
         if self._lock is None:
             return
         self._lock.release()
         if [path.name for path in self.folder.iterdir()] == [self._lock.path.name]:
             self._lock.path.unlink()
-            self.folder.rmdir()
+            for path in (self.folder, *self._made):
+                if any(path.iterdir()):
+                    break
+                path.rmdir()
 
     @property
     def checkpoints(self) -> Path:

@@ -68,6 +68,10 @@ class WandbOptions:
         return "online" if _logged_in() else "offline"
 
 
+# Nobody is waited for but W&B's process, which a busy machine starts late.
+_OFFLINE_TIMEOUT = 120.0
+
+
 def _logged_in() -> bool:
     import wandb
 
@@ -182,6 +186,9 @@ def begin_wandb(
     import wandb
 
     def begin(mode: Literal["online", "offline"]) -> "WandbRun":
+        patience = options.init_timeout
+        if mode == "offline":
+            patience = max(patience, _OFFLINE_TIMEOUT)
         return wandb.init(
             id=run_id,
             resume="allow" if mode == "online" else None,  # offline it makes a second fragment
@@ -197,7 +204,7 @@ def begin_wandb(
             settings=wandb.Settings(
                 silent=True,
                 console="off",
-                init_timeout=options.init_timeout,
+                init_timeout=patience,
                 finish_timeout=options.finish_timeout,
                 finish_timeout_raises=True,
             ),

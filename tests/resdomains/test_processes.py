@@ -86,6 +86,7 @@ def test_two_processes_leave_one_run(runs: Runs, name: str) -> None:
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
         "best.ckpt",
         "last.ckpt",
+        "previous.ckpt",
     ]
     run.only("*.wandb")
     assert run.summary["status"] == "finished"

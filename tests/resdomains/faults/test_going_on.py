@@ -46,7 +46,7 @@ def test_a_failed_run_goes_on_in_its_folder_and_ends_as_one_left_alone(cli: Run)
     status, out, errors = cli(*NAMED, *stop_at(7))
     assert status == 1, errors
     assert "goes on  from the beginning: nothing was saved before" in out
-    assert "go on with: resdomains " in errors
+    assert "go on with: resdomains" in errors
     status, out, errors = cli(*NAMED)
     assert status == 0, errors
     assert f"goes on  from {FOLDER}/checkpoints/last.ckpt (step 4)" in out
