@@ -185,10 +185,11 @@ def test_two_processes_go_on_in_the_middle_of_an_epoch(runs: Runs, tmp_path: Pat
         return done.curve(schema.TRAIN_LOSS)
 
     whole = runs["ddp"].curve(schema.TRAIN_LOSS)[13:]
-    stopped = str(runs["ddp"].only("last.ckpt"))
+    # Of the validation after step 13; the epoch has 20.
+    stopped = str(runs["ddp"].only("previous.ckpt"))
     assert go_on("again", *TWO, "--ckpt_path", stopped) == whole
     # Another number of processes takes up the same global batches, also of a run that shared its parameters.
-    alone = go_on("alone", "--ckpt_path", str(runs["fsdp"].only("last.ckpt")))
+    alone = go_on("alone", "--ckpt_path", str(runs["fsdp"].only("previous.ckpt")))
     assert [step for step, _ in alone] == [step for step, _ in whole]
     for (_, expected), (_, loss) in zip(whole, alone, strict=True):
         assert loss == pytest.approx(expected, abs=1e-4)
