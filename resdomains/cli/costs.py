@@ -105,7 +105,7 @@ def cost_of(run: PlannedRun) -> Cost:
         trainer, _ = build_trainer(session, [], Path(folder), bar=False)
         trainer.strategy.connect(task)
         task.trainer = data.trainer = trainer
-        trainer.datamodule = data
+        trainer.datamodule = data  # type: ignore[attr-defined]  # what `fit` sets
         batches = data.batch_sampler("train", 0, 1)
         steps = trainer.max_steps
         if steps < 0 and trainer.max_epochs is not None and trainer.max_epochs >= 0:
