@@ -222,6 +222,9 @@ class Runner:
             tracked.state = State.FINISHED
         elif tracked._late:
             tracked.state = State.OVER_TIME
+        elif tracked.in_use():
+            # It was refused, because a process that an earlier study left behind had the folder first.
+            tracked.state = State.ELSEWHERE
         else:
             tracked.state = State.STOPPED if status in _STOPPED_STATUS else State.FAILED
 

@@ -51,12 +51,17 @@ class Finished:
             return [(int(r["step"]), float(r[name])) for r in csv.DictReader(file) if r.get(name)]
 
 
+def surroundings() -> dict[str, str]:
+    """This process's environment, but for the W&B process that an earlier test may have begun here."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+
+
 def start(command: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
     """Begin a command in a folder, to be ended by `end`."""
     return subprocess.Popen(
         [*command, "--run.root", str(folder / "runs")],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**surroundings(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,6 +1,5 @@
 """A study runs the real command; killed at any time, it goes on and ends with the same table."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 from resdomains.cli.main import main
+from tests.resdomains.launching import ROOT, surroundings
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,6 @@ STUDY = {
     "axes": {"model.backbone.layers": [[1, 1], [2, 2]]},
     "bases": [{"config": ["image_classification/digits", "trainer/float32"]}],
 }
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
@@ -34,7 +33,7 @@ def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "resdomains.cli", "study", "small.yaml", *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**surroundings(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -87,7 +86,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-m", "resdomains.cli", "study", "failing.yaml", "--jobs", "2"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**surroundings(), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=240,
@@ -97,7 +96,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert "failed: image_classification/digits, 100000, seed 0" in done.stderr
     assert "  | " in done.stderr
     assert "100000" in done.stderr
-    assert "1 runs, 1 finished setups" in done.stdout
+    assert "2 runs, 1 finished setups" in done.stdout
 
 
 def test_a_dry_run_says_what_each_setup_costs(
