@@ -8,7 +8,6 @@ from pathlib import Path
 from pytorch_lightning import seed_everything
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader
 
 from resdomains.cli.arguments import split
 from resdomains.cli.errors import CliError
@@ -20,7 +19,7 @@ from resdomains.cli.session import Session
 from resdomains.studies import PlannedRun, Study
 from resdomains.training import Task
 from resdomains.training.batches import Batches
-from resdomains.training.task import counted
+from resdomains.training.task import counted, trained_flops
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ def show_costs(study: Study) -> int:
         )
     Console(highlight=False, soft_wrap=True).print(table)
     for part in study.left_out:
-        what = ", ".join(f"{axis} {label}" for axis, label in part.labels.items())
-        print(f"left out: {part.config}, {what}: {part.because}")
+        print(f"left out: {part}")
     rest = f", and {unknown} whose operations are counted when they run" if unknown else ""
     print(f"{len(study.runs)} runs, {len(groups)} setups, {total:.3g} FLOPs{rest}")
     return 0
@@ -121,9 +119,7 @@ def _flops(task: Task, batches: Batches) -> int:
     """Operations a sample of a training step, counted on the first batch as a run does."""
     data = task.data
     assert data is not None
-    train = data.ready_dataset("train")
-    (batch,) = DataLoader(train, batch_sampler=[next(iter(batches))], collate_fn=data.collate)
-    batch = data.transform(batch, "train")
+    batch = data.transform(data.batch("train", next(iter(batches))), "train")
     task.train()
     _, operations = counted(lambda: task.step(batch, "train"))
-    return round(3 * operations / batches.mean_items)
+    return trained_flops(operations, batches.mean_items)

@@ -14,7 +14,6 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from resdomains.core import Memory, Recompute, Stack, Store
 from resdomains.training import DataModule, Task
@@ -70,9 +69,7 @@ def _kept(trainer: Trainer, chosen: list[int], recomputed: Sequence[Stack] = ())
     """The bytes that activations of samples take in a step; blocks that are computed again keep their inputs."""
     task = cast(Task, trainer.lightning_module)
     data = cast(DataModule, task.data)
-    train = data.ready_dataset("train")
-    (batch,) = DataLoader(train, batch_sampler=[chosen], collate_fn=data.collate)
-    batch = task.transfer_batch_to_device(batch, task.device, 0)
+    batch = task.transfer_batch_to_device(data.batch("train", chosen), task.device, 0)
     weights = {p.untyped_storage().data_ptr() for p in task.parameters()}
     kept: dict[int, int] = {}
 

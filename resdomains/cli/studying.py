@@ -36,8 +36,7 @@ def carry_out(study: Study, root: Path, jobs: int, gpus: int) -> int:
     except OSError as error:
         raise CliError(f"--root {root}: {error.strerror}") from error
     for part in study.left_out:
-        what = ", ".join(f"{axis} {label}" for axis, label in part.labels.items())
-        print(f"left out: {part.config}, {what}: {part.because}")
+        print(f"left out: {part}")
     try:
         with _shown(runner) as changed:
             runner.run(changed)

@@ -140,5 +140,8 @@ def _table(folder: Path, name: str | None) -> pd.DataFrame:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         return pd.DataFrame()
-    content = json.loads(path.read_text())
-    return pd.DataFrame(content["data"], columns=content["columns"])
+    try:
+        content = json.loads(path.read_text())
+        return pd.DataFrame(content["data"], columns=content["columns"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UnreadableRun(str(path), f"is no table of W&B's ({error})") from error

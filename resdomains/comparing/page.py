@@ -44,8 +44,11 @@ class _Cell(NamedTuple):
 
 
 def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Write each figure as PNG and SVG."""
+    """Write each figure as PNG and SVG, and remove those that an earlier comparison drew and this one did not."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name in _CAPTIONS.keys() - figures.keys():
+        for suffix in (".png", ".svg"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
         (folder / f"{name}.svg").write_bytes(_svg(figure))

@@ -35,6 +35,9 @@ class RecordedRun:
         result: How it ended, as in `summary.json`; empty for a run that was killed or goes on.
         history: A row for each record, in order, with the optimizer step as `step`.
         profile: The table `residual/profile` of its probes, with a row for each block; empty without probes.
+
+    Raises:
+        UnreadableRun: If the best results are no mapping, or records have no step.
     """
 
     source: str
@@ -44,6 +47,12 @@ class RecordedRun:
     result: Mapping[str, Any] = field(default_factory=dict)
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     profile: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.result.get("best") or {}, Mapping):
+            raise UnreadableRun(self.source, "its best results are damaged")
+        if not self.history.empty and STEP not in self.history:
+            raise UnreadableRun(self.source, f"its records are damaged: they have no {STEP}")
 
     def last(self, name: str) -> float | None:
         """Return the newest value of a logged name, None if it was never logged."""

@@ -84,6 +84,10 @@ class LeftOut:
     labels: Mapping[str, str]
     because: str
 
+    def __str__(self) -> str:
+        what = ", ".join(f"{axis} {label}" for axis, label in self.labels.items())
+        return f"{self.config}, {what}: {self.because}"
+
 
 @dataclass(frozen=True)
 class Study:

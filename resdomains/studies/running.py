@@ -166,12 +166,12 @@ class Runner:
     def _advance(self, tracked: Tracked, free: list[int]) -> None:
         if tracked.state is State.RUNNING:
             self._look(tracked, free)
-        elif tracked.state in (State.WAITING, State.ELSEWHERE):
+        elif free and tracked.state in (State.WAITING, State.ELSEWHERE):
             if tracked.in_use():
                 tracked.state = State.ELSEWHERE
             elif tracked.summary.get("status") == "finished":
                 tracked.state = State.FINISHED
-            elif free:
+            else:
                 self._start(tracked, free.pop(0))
 
     def _start(self, tracked: Tracked, slot: int) -> None:

@@ -16,7 +16,6 @@ import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from resdomains import schema
 from resdomains.cli.arguments import Arguments
@@ -253,13 +252,8 @@ def losses(rows: Sequence[Mapping[str, float]]) -> dict[int, float]:
 
 def batches_of(data: DataModule, split: Split, groups: Sequence[Sequence[int]]) -> Iterator[Any]:
     """Yield evaluation batches of chosen samples."""
-    loader: DataLoader[Any] = DataLoader(
-        data.ready_dataset(split),
-        batch_sampler=[list(group) for group in groups],
-        collate_fn=data.collate,
-    )
-    for batch in loader:
-        yield data.transform(batch, split)
+    for group in groups:
+        yield data.transform(data.batch(split, group), split)
 
 
 def gradients(task: Task, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,7 +13,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from resdomains import schema
 from resdomains.schema import Split
@@ -306,9 +305,8 @@ class TrainingSamples(Callback):
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(data.seed)
             chosen = next(iter(data.batch_sampler("train", 0, trainer.world_size)))
-            train = data.ready_dataset("train")
-            (batch,) = DataLoader(train, batch_sampler=[chosen], collate_fn=data.collate)
-            batch = data.transform(task.transfer_batch_to_device(batch, device, 0), "train")
+            batch = task.transfer_batch_to_device(data.batch("train", chosen), device, 0)
+            batch = data.transform(batch, "train")
             picture = task.samples(batch)
         random.setstate(generator)
         np.random.set_state(numbers)

@@ -209,6 +209,13 @@ class DataModule(LightningDataModule, ABC):
             raise ValueError(f"{type(self).__name__} has no {split} split")
         return dataset
 
+    def batch(self, split: Split, chosen: Sequence[int]) -> Any:
+        """Return a batch of chosen samples as a loader would give it, made beside the loaders."""
+        loader = DataLoader(
+            self.ready_dataset(split), batch_sampler=[list(chosen)], collate_fn=self.collate
+        )
+        return next(iter(loader))
+
     def setup(self, stage: str) -> None:
         """Prepare the data in this process."""
         self.ready()

@@ -79,6 +79,14 @@ def counted(work: Callable[[], _Result]) -> tuple[_Result, int]:
     return result, counter.get_total_flops()
 
 
+def trained_flops(forward: int, items: float) -> int:
+    """Return the operations of training on a sample, from those of a forward pass over some.
+
+    Backward takes twice the forward's operations (Kaplan et al. 2020, table 1).
+    """
+    return round(3 * forward / items)
+
+
 def computed(metrics: Mapping[str, Metric]) -> dict[str, Tensor]:
     """Compute metrics, and return their results by name: a metric gives one of its name, or a mapping of several.
 
@@ -504,8 +512,7 @@ class Task(LightningModule, ABC):
             result, operations = counted(lambda: self.step(batch, "train"))
             # Batches that differ in samples are made to cost alike, so one stands for the mean of all.
             items = max(result.items, 1) if ours is None else ours.mean_items
-            # Backward takes twice the forward's operations (Kaplan et al. 2020, table 1).
-            self.flops_per_sample = round(3 * operations / items)
+            self.flops_per_sample = trained_flops(operations, items)
         share = 1.0 if ours is None else ours.share(result.items)
         loss = result.loss if share == 1.0 else result.loss * share
         # Lightning scales `loss` when gradients accumulate; `value` stays the mean over this batch.

@@ -75,6 +75,14 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
         read_offline(path)
 
 
+def test_a_damaged_table_is_named(kept: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(kept.parent, tmp_path / "copied")
+    [table] = folder.rglob("*.table.json")
+    table.write_text('{"columns": ["a"]}')
+    with pytest.raises(UnreadableRun, match="is no table of W&B's"):
+        read_offline(folder / kept.name)
+
+
 def test_a_table_outside_of_the_runs_files_is_not_read(kept: Path, tmp_path: Path) -> None:
     copied = tmp_path / "elsewhere" / kept.name
     copied.parent.mkdir()

@@ -26,12 +26,18 @@ def test_a_run_that_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None
     (other / "metrics.csv").write_text("step,train/loss\n1,0.5\nkilled,here\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text("[1, 2]")
+    other = write_folder(tmp_path / "stepless", run_id="stepless")
+    (other / "metrics.csv").write_text("train/loss\n1.0\n")
+    other = write_folder(tmp_path / "best", run_id="best")
+    (other / "summary.json").write_text('{"task": "x", "status": "finished", "best": "high"}')
     found = read_runs([str(tmp_path)])
     assert [run.run_id for run in found.runs] == ["good"]
     told = {Path(error.source).name: error.reason for error in found.left_out}
     assert "damaged" in told["cut"]
     assert "holds more than numbers" in told["words"]
     assert "no run of resdomains" in told["other"]
+    assert "they have no step" in told["stepless"]
+    assert "best results are damaged" in told["best"]
 
 
 def test_a_killed_run_is_unfinished_and_not_lost(tmp_path: Path) -> None:
