@@ -5,10 +5,8 @@ from rich.table import Table
 
 from resdomains.comparing.page import number
 
-_SHOWN = (
-    *("task", "config", "network", "merge", "depth", "parameters", "seeds"),
-    *("best_score", "best_skill", "test_score", "samples", "seconds", "peak_memory_mib"),
-)
+# What a line of some 100 characters holds; the page and the CSV have all.
+_SHOWN = ("task", "config", "merge", "depth", "seeds", "best_score", "test_score", "seconds")
 
 
 def terminal_table(seeds: pd.DataFrame) -> Table:
@@ -17,8 +15,12 @@ def terminal_table(seeds: pd.DataFrame) -> Table:
     columns = [name for name in _SHOWN if seeds[name].notna().any()]
     for name in columns:
         text = seeds[name].map(lambda value: isinstance(value, str)).any()
+        # A name gives way first where the terminal is narrow, a number never.
         table.add_column(
-            name.replace("_", " "), justify="left" if text else "right", overflow="fold"
+            name.replace("_", " "),
+            justify="left" if text else "right",
+            overflow="fold",
+            no_wrap=not text,
         )
     for _, row in seeds.iterrows():
         table.add_row(*(_cell(row, name) for name in columns))
