@@ -484,10 +484,12 @@ def work(rank: int, folder: str) -> None:
     warnings.simplefilter("error")
     store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    network = DistributedDataParallel(Summed())
-    step(network, batch()[2 * rank : 2 * rank + 2])
+    network = Summed()
+    # The wrapper must be gone before the group: torch 2.11 joins the group's threads in the wrapper's destructor, with
+    # the lock of Python held, and a thread may wait for that lock.
+    step(DistributedDataParallel(network), batch()[2 * rank : 2 * rank + 2])
     if rank == 0:
-        torch.save(network.module.state_dict(), f"{folder}/state.pt")
+        torch.save(network.state_dict(), f"{folder}/state.pt")
     dist.barrier()
     dist.destroy_process_group()
 
