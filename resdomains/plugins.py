@@ -19,6 +19,8 @@ from resdomains import __version__
 
 GROUP = "resdomains.tasks"
 SHIPPED_CONFIGS = "resdomains_configs"
+# What lies beside the configs and is none: studies, each of many runs, and their sweeps for W&B.
+STUDIES, SWEEPS = "studies", "sweeps"
 # Packages whose classes a config may name beside those of plugins.
 IMPORTABLE = (
     "torch",
@@ -175,7 +177,8 @@ def shipped_configs() -> dict[str, ConfigEntry]:
         for path in sorted(root.glob("*/*.yaml")):
             name = f"{path.parent.name}/{path.stem}"
             # A folder of a task whose plugin is broken is no fragment.
-            if name not in configs and path.parent.name not in {e.name for e in discover()}:
+            other = {STUDIES, SWEEPS, *(entry.name for entry in discover())}
+            if name not in configs and path.parent.name not in other:
                 configs[name] = ConfigEntry(name, path, None)
     return configs
 
@@ -212,6 +215,31 @@ def find_config(name: str) -> Path:
     raise ConfigNotFound(
         f"--config {name}: no such file and no shipped config of that name; "
         + suggest(name, configs, "shipped configs", "resdomains configs")
+    )
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The files of all shipped studies, by name."""
+    root = package_folder(SHIPPED_CONFIGS)
+    paths = [] if root is None else sorted((root / STUDIES).glob("*.yaml"))
+    return {path.stem: path for path in paths}
+
+
+def find_study(name: str) -> Path:
+    """The file that `resdomains study NAME` means: an existing file, else a shipped study.
+
+    Raises:
+        ConfigNotFound: If there is neither; the message has the nearest name.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    studies = shipped_studies()
+    if name in studies:
+        return studies[name]
+    raise ConfigNotFound(
+        f"{name}: no such file and no shipped study of that name; "
+        + suggest(name, studies, "shipped studies", "resdomains configs")
     )
 
 

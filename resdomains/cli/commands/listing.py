@@ -15,6 +15,7 @@ from resdomains.plugins import (
     discover,
     extra_of,
     shipped_configs,
+    shipped_studies,
 )
 
 HELP = {
@@ -92,6 +93,10 @@ def _configs() -> int:
     if fragments:
         print("\nto add behind another --config:\n")
         print(table(("fragment", "summary"), fragments))
+    studies = [(name, summary_of(path)) for name, path in shipped_studies().items()]
+    if studies:
+        print("\nstudies, for `resdomains study`:\n")
+        print(table(("study", "summary"), studies))
     return 0
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from resdomains.cli.arguments import split
 from resdomains.cli.errors import CliError
 from resdomains.cli.yaml_files import read_config
-from resdomains.plugins import find_config
+from resdomains.plugins import find_config, find_study
 
 HELP = """\
-usage: resdomains study FILE [options]
+usage: resdomains study STUDY [options]
 
-Run what a study's file lists, a few runs at a time, then compare them. Started again, it goes on:
-runs that finished are not repeated, interrupted ones continue from their newest checkpoint. A run
-that fails is reported with the last lines of its log, and the others go on.
+STUDY is a file, or the name of a shipped study (`resdomains configs`). Its runs are run, a few at a
+time, then compared. Started again, it goes on: runs that finished are not repeated, interrupted ones
+continue from their newest checkpoint. A run that fails is reported with the last lines of its log,
+and the others go on.
 
 The file (YAML):
 
@@ -53,10 +54,8 @@ def run(name: str, tokens: list[str]) -> int:
     rest = [token for token in tokens if token != "--dry-run"]
     arguments = split(rest, options=("jobs", "root"), files=True)
     if len(arguments.files) != 1:
-        raise CliError("`resdomains study` needs one FILE, such as my_study.yaml")
-    path = Path(arguments.files[0]).expanduser()
-    if not path.is_file():
-        raise CliError(f"{path}: no such file; `resdomains study --help` shows what it holds")
+        raise CliError("`resdomains study` needs one STUDY: a file, or one of `resdomains configs`")
+    path = find_study(arguments.files[0])
     from resdomains.studies import read_study
 
     try:
