@@ -409,7 +409,9 @@ class _Fit:
             skill = schema.skill(score, chance)
             values["best"] = {self.monitor: best, schema.VAL_SCORE: score, schema.VAL_SKILL: skill}
         values["final"] = {schema.key("val", name): value for name, value in final.items()}
-        values |= {schema.key("test", n): v for n, v in report.scalars(self.task, "test").items()}
+        for split in ("train", "test"):
+            found = report.scalars(self.task, split)
+            values |= {schema.key(split, name): value for name, value in found.items()}
         values |= {
             "samples": progress[schema.SAMPLES],
             "flops": progress[schema.FLOPS],
@@ -449,15 +451,12 @@ class _Fit:
     @rank_zero_only
     def show(self) -> None:
         """Print the results."""
+        titles = {"val": "val, last", "test": "test", "train": "train"}
         columns: dict[str, Mapping[str, float]] = {
-            split: values
-            for split, title in (("val", "val"), ("test", "test"))
+            title: values
+            for split, title in titles.items()
             if (values := report.scalars(self.task, split))
         }
-        if "val" in columns:
-            columns = {"val, last": columns["val"]} | {
-                k: v for k, v in columns.items() if k != "val"
-            }
         progress = self.progress or self.task.progress()
         seconds = progress[schema.SECONDS]
         rest = {

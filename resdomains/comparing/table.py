@@ -27,6 +27,7 @@ OUTCOMES = (
     "best_skill",
     "last_score",
     "last_skill",
+    "train_score",
     "test_score",
     "test_skill",
     "samples",
@@ -45,9 +46,9 @@ def run_table(runs: Iterable[RecordedRun]) -> pd.DataFrame:
 
     Columns: `run`, `run_id`, `status`, what ran (`task`, `config`, `data`, `network`, `merge`, `coupling`, `memory`,
     `depth`, `parameters`, `seed`, `setup`), `best_score`, `best_skill`, `last_score`, `last_skill` (validation),
-    `test_score`, `test_skill`, `samples`, `flops`, `seconds` of training, `samples_per_second`, `peak_memory_mib`;
-    of probes `first_gradient_ratio`, `last_gradient_ratio`, `contribution_mean`; and `source`. What a run does not
-    have is missing, never zero.
+    `train_score` (of `TrainScore`), `test_score`, `test_skill`, `samples`, `flops`, `seconds` of training,
+    `samples_per_second`, `peak_memory_mib`; of probes `first_gradient_ratio`, `last_gradient_ratio`,
+    `contribution_mean`; and `source`. What a run does not have is missing, never zero.
     """
     columns = ["run", "run_id", "status", *IDENTITY, "seed", *OUTCOMES, "source"]
     return pd.DataFrame([_row(run) for run in runs], columns=columns)
@@ -66,6 +67,7 @@ def _row(run: RecordedRun) -> dict[str, Any]:
         "best_skill": _first(best.get(schema.VAL_SKILL), run.highest(schema.VAL_SKILL)),
         "last_score": run.last(schema.VAL_SCORE),
         "last_skill": run.last(schema.VAL_SKILL),
+        "train_score": run.last(schema.key("train", schema.SCORE)),
         "test_score": run.last(schema.key("test", schema.SCORE)),
         "test_skill": run.last(schema.key("test", schema.SKILL)),
         "samples": _first(result.get("samples"), run.last(schema.SAMPLES)),

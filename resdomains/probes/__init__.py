@@ -9,6 +9,7 @@ from resdomains.probes.gain import CompositeGain, composite_gains
 from resdomains.probes.gradients import GradientFlow, grad_ratio, gradient_norms
 from resdomains.probes.lesion import Lesion, Removal, lesioned
 from resdomains.probes.probe import Probe, profile
+from resdomains.probes.scoring import TrainScore
 
 __all__ = [
     "Block",
@@ -18,6 +19,7 @@ __all__ = [
     "Lesion",
     "Probe",
     "Removal",
+    "TrainScore",
     "Watch",
     "blocks_of",
     "composite_gains",

@@ -9,8 +9,16 @@ from resdomains.schema import Split
 from resdomains.training import DataModule, Task
 
 
-def batches(trainer: Trainer, split: Split, limit: float) -> Iterator[Any]:
-    """Yield this process's first batches of a split, on its device and transformed for the split.
+def batches(
+    trainer: Trainer, split: Split, limit: float, transformed_for: Split | None = None
+) -> Iterator[Any]:
+    """Yield this process's first batches of a split, on its device and transformed.
+
+    Args:
+        trainer: What runs the task.
+        split: Split of the samples.
+        limit: How many batches at most.
+        transformed_for: Split whose transformation they get; their own's if not given.
 
     Raises:
         TypeError: If the trainer does not run on a data module of resdomains.
@@ -28,7 +36,7 @@ def batches(trainer: Trainer, split: Split, limit: float) -> Iterator[Any]:
             return
         batch = trainer.precision_plugin.convert_input(batch)
         batch = task.transfer_batch_to_device(batch, task.device, 0)
-        yield data.transform(batch, split)
+        yield data.transform(batch, transformed_for or split)
 
 
 def validation_batches(trainer: Trainer) -> float:

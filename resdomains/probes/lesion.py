@@ -1,24 +1,23 @@
 """Lesions: what a network scores without some of its branches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from rich.progress import track
-from torch import Tensor, nn
-from torchmetrics import Metric
+from torch import Tensor
 
 from resdomains import schema
 from resdomains.probes.batches import batches, validation_batches
 from resdomains.probes.blocks import Block, eager, mode, randomness_kept
 from resdomains.probes.probe import Probe
+from resdomains.probes.scoring import Scored
 from resdomains.training import Task
-from resdomains.training.task import computed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,6 +73,19 @@ class _Shapes:
         return hook
 
 
+class Lesioned(Scored):
+    """The score of a network without some branches."""
+
+    def __init__(self, task: Task, removed: Sequence[Block]) -> None:
+        super().__init__(task)
+        self.removed = removed
+
+    def add(self, trainer: Trainer, task: Task, batch: Any) -> None:
+        """Evaluate a batch without the branches."""
+        with lesioned(self.removed):
+            super().add(trainer, task, batch)
+
+
 @dataclass(frozen=True)
 class Removal:
     """A score without several random branches.
@@ -89,34 +101,6 @@ class Removal:
     draw: int
     blocks: tuple[int, ...]
     score: float
-
-
-class _Score:
-    """The score of a network without some branches, gathered batch by batch with metrics of its own."""
-
-    def __init__(self, task: Task, removed: Sequence[Block]) -> None:
-        self.removed = removed
-        self.metrics = nn.ModuleDict(task.build_metrics()).to(task.device)
-        self._totals = torch.zeros(2, dtype=torch.float64, device=task.device)
-
-    def add(self, trainer: Trainer, task: Task, batch: Any) -> None:
-        """Evaluate a batch as a validation step does."""
-        own = task.metrics["val"]
-        task.metrics["val"] = self.metrics
-        try:
-            with lesioned(self.removed), trainer.precision_plugin.val_step_context():
-                result = task.step(batch, "val")
-        finally:
-            task.metrics["val"] = own
-        loss = result.loss.detach().double()
-        self._totals += torch.stack([loss * result.items, torch.full_like(loss, result.items)])
-
-    def compute(self, trainer: Trainer, task: Task) -> float:
-        """Return the score over all samples and processes."""
-        totals = cast(Tensor, trainer.strategy.reduce(self._totals, reduce_op="sum"))
-        results = computed(cast(Mapping[str, Metric], dict(self.metrics.items())))
-        results[schema.LOSS] = (totals[0] / totals[1]).float()
-        return float(task.score(results))
 
 
 class Lesion(Probe):
@@ -180,11 +164,11 @@ class Lesion(Probe):
     def _measure(self, trainer: Trainer, task: Task, limit: float) -> None:
         kinds = self._kinds(trainer, task)
         keeping = [b for b in self.blocks if kinds[b.index] == "keeps the shape"]
-        whole = _Score(task, [])
+        whole = Scored(task)
         single = {
-            b.index: _Score(task, [b]) for b in self.blocks if kinds[b.index] != "no shortcut"
+            b.index: Lesioned(task, [b]) for b in self.blocks if kinds[b.index] != "no shortcut"
         }
-        several = [(k, draw, _Score(task, chosen)) for k, draw, chosen in self._drawn(keeping)]
+        several = [(k, draw, Lesioned(task, chosen)) for k, draw, chosen in self._drawn(keeping)]
         scores = [whole, *single.values(), *(score for _, _, score in several)]
         seen = track(
             batches(trainer, "val", limit),
@@ -237,7 +221,7 @@ class Lesion(Probe):
     def _kinds(self, trainer: Trainer, task: Task) -> list[Kind]:
         """What a lesion of each block is, known to every process, also to one without a batch."""
         names: tuple[Kind, ...] = ("keeps the shape", "changes the shape", "no shortcut")
-        probed = _Score(task, [])
+        probed = Scored(task)
         with _Shapes(self.blocks) as shapes:
             for batch in batches(trainer, "val", 1):
                 probed.add(trainer, task, batch)
