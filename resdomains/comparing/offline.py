@@ -21,7 +21,9 @@ _MAGIC = b":W&B\xe1\xbe\x00"
 _BLOCK = 32 * 1024
 _HEADER = struct.Struct("<IHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
-_GLOBAL_STEP = "trainer/global_step"
+GLOBAL_STEP = "trainer/global_step"
+# What `resdomains probe` leaves in W&B has a run's facts, and is none.
+PROBE, PROBED = "probe", "holds what `resdomains probe` measured, and no training"
 
 
 def read_offline(path: Path) -> RecordedRun:
@@ -51,6 +53,8 @@ def read_offline(path: Path) -> RecordedRun:
             if row:
                 rows.append(row)
         elif kind == "run":
+            if record.run.job_type == PROBE:
+                raise UnreadableRun(str(path), PROBED)
             run_id = record.run.run_id
             facts |= {item.key: _plain(item.value_json) for item in record.run.config.update}
         elif kind == "summary":
@@ -69,7 +73,7 @@ def read_offline(path: Path) -> RecordedRun:
         facts=facts,
         result=result.get("result", {}),
         history=pd.DataFrame(rows),
-        profile=_table(path.parent / "files", tables.get(schema.PROFILE)),
+        profile=read_table(path.parent / "files", tables.get(schema.PROFILE)),
     )
 
 
@@ -121,7 +125,7 @@ def _scalars(items: Any, tables: dict[str, str]) -> dict[str, float]:
         value = _plain(item.value_json)
         if isinstance(value, int | float):
             row[name] = value
-    step = row.pop(_GLOBAL_STEP, None)
+    step = row.pop(GLOBAL_STEP, None)
     return {} if step is None or not row else {STEP: step, **row}
 
 
@@ -134,7 +138,12 @@ def _plain(text: str) -> Any:
         return None
 
 
-def _table(folder: Path, name: str | None) -> pd.DataFrame:
+def read_table(folder: Path, name: str | None) -> pd.DataFrame:
+    """Read a table as W&B's client writes it; empty where there is none, or where it lies outside of the folder.
+
+    Raises:
+        UnreadableRun: If it is damaged.
+    """
     if name is None:
         return pd.DataFrame()
     path = (folder / name).resolve()

@@ -1,4 +1,4 @@
-"""Find the runs that somebody names: folders, globs, files of W&B."""
+"""Find the runs that somebody names: folders, globs, files of W&B, projects in W&B, studies."""
 
 import glob
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,11 @@ from pathlib import Path
 
 from resdomains.comparing.folders import SUMMARY, read_folder
 from resdomains.comparing.offline import read_offline
+from resdomains.comparing.online import PREFIX, read_online
 from resdomains.comparing.runs import RecordedRun, UnreadableRun, joined
+
+# Where `resdomains study` puts the runs of a study, by its name.
+STUDIES = Path("runs/studies")
 
 
 @dataclass(frozen=True)
@@ -27,18 +31,26 @@ def read_runs(asked: Sequence[str]) -> Found:
     """Read runs.
 
     Args:
-        asked: Run folders, folders that hold some at any depth, `run-<id>.wandb` files, and globs of these.
+        asked: Run folders, folders that hold some at any depth, `run-<id>.wandb` files, globs of these, names of
+            studies, and `wandb:PROJECT` or `wandb:ENTITY/PROJECT[/GROUP]`.
 
     Raises:
         ValueError: If something that was asked for is not there or holds no run.
     """
     runs: list[RecordedRun] = []
     left_out: list[UnreadableRun] = []
-    for path in dict.fromkeys(path for text in asked for path in _paths(text)):
+    local = [text for text in asked if not text.startswith(PREFIX)]
+    for path in dict.fromkeys(path for text in local for path in _paths(text)):
         try:
             runs.append(read_offline(path) if path.is_file() else read_folder(path))
         except UnreadableRun as error:
             left_out.append(error)
+    for text in dict.fromkeys(text for text in asked if text.startswith(PREFIX)):
+        for run in read_online(text):
+            if isinstance(run, RecordedRun):
+                runs.append(run)
+            else:
+                left_out.append(run)
     return Found(joined(runs), left_out)
 
 
@@ -47,12 +59,14 @@ def _paths(text: str) -> Iterable[Path]:
     # pathlib's globs begin in a folder; what a shell would expand may begin anywhere.
     found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207
     named = [Path(name) for name in found] or [Path(text)]
+    if not found and (STUDIES / text).is_dir():
+        named = [STUDIES / text]
     paths = [path.resolve() for start in named for path in _runs_below(start)]
     if not paths:
         what = "holds no run" if named[0].exists() else "is not there"
         raise ValueError(
             f"{text}: {what}; give run folders (runs/<task>/<config>/<time>), folders of them, globs, "
-            "or W&B's run-<id>.wandb files"
+            "a study's name, W&B's run-<id>.wandb files, or wandb:ENTITY/PROJECT[/GROUP]"
         )
     return paths
 

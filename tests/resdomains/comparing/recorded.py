@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -100,20 +100,35 @@ def write_folder(
 
 def write_offline(folder: Path, run_id: str = "run00000", **changes: Any) -> Path:
     """The same run as W&B's own client keeps it offline."""
+    _send(folder, run_id, "offline", changes)
+    [path] = folder.rglob(f"run-{run_id}.wandb")
+    return path
+
+
+def write_online(folder: Path, run_id: str = "run00000", **changes: Any) -> None:
+    """The same run as W&B's own client sends it to the server that it is logged in to."""
+    _send(folder, run_id, "online", changes)
+
+
+def _send(
+    folder: Path, run_id: str, mode: Literal["offline", "online"], changes: dict[str, Any]
+) -> None:
     import wandb
 
     values = changes.pop("rows", None) or rows()
+    places = {name: changes.pop(name, None) for name in ("group", "job_type")}
     folder.mkdir(parents=True, exist_ok=True)
     settings = wandb.Settings(
         silent=True, console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True
     )
     run = wandb.init(
-        mode="offline",
+        mode=mode,
         dir=str(folder),
         id=run_id,
         project="resdomains",
         config={**FACTS, **changes, "run_id": run_id},
         settings=settings,
+        **places,
     )
     for row in values:
         row = dict(row)
@@ -122,8 +137,6 @@ def write_offline(folder: Path, run_id: str = "run00000", **changes: Any) -> Pat
     run.log({"residual/profile": table})
     run.summary["result"] = result(values)
     run.finish()
-    [path] = folder.rglob(f"run-{run_id}.wandb")
-    return path
 
 
 def _write(path: Path, values: Sequence[Mapping[str, Any]]) -> None:
