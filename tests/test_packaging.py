@@ -192,7 +192,17 @@ def test_all_takes_in_every_domain() -> None:
     extras = project()["optional-dependencies"]
     domains = extras.keys() - {"all", "dev"}
     games = {"atari", "minatar", "mujoco"}
-    assert domains == {"vision", "speech", "speech-demo", "text", "rl", *games, "onnx", "compare"}
+    assert domains == {
+        "vision",
+        "speech",
+        "speech-demo",
+        "text",
+        "rl",
+        *games,
+        "onnx",
+        "compare",
+        "slurm",
+    }
     [everything] = [Requirement(text) for text in extras["all"]]
     assert everything.extras == domains
     assert "all" in {extra for text in extras["dev"] for extra in Requirement(text).extras}

@@ -2,58 +2,76 @@
 
 import contextlib
 import shlex
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from resdomains.cli.errors import FAILED, INTERRUPTED, CliError
+from resdomains.cli.errors import FAILED, INTERRUPTED, TERMINATED, CliError
 from resdomains.cli.tables import duration
-from resdomains.studies import Runner, State, Study, Tracked
+from resdomains.studies import Executor, Runner, State, Study, Tracked
+from resdomains.studies.slurm import SlurmError
 
 _console = Console(highlight=False, soft_wrap=True)
 _ROWS = 30
 
 
-def carry_out(study: Study, root: Path, jobs: int, gpus: int) -> int:
+def carry_out(study: Study, root: Path, executor: Executor, *, comparing: bool = True) -> int:
     """Run what has not finished, and compare all that has; returns the exit status: 1 if a run failed.
 
     Args:
         study: The study.
         root: Folder of its runs.
-        jobs: How many run at a time.
-        gpus: How many GPUs are shared out.
+        executor: What runs them.
+        comparing: Whether to compare at the end.
 
     Raises:
-        CliError: If the folder cannot be written.
+        CliError: If the folder cannot be written, or Slurm refuses something.
     """
-    try:
-        runner = Runner(study, root, jobs=jobs, gpus=gpus)
-    except OSError as error:
-        raise CliError(f"--root {root}: {error.strerror}") from error
+    runner = Runner(study, root, executor)
     for part in study.left_out:
         print(f"left out: {part}")
     try:
-        with _shown(runner) as changed:
+        with _shown(runner) as changed, _terminable():
             runner.run(changed)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         again = shlex.join(["resdomains", *sys.argv[1:]])
-        print(f"\ninterrupted; the running runs were saved\n  go on with: {again}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"\ninterrupted; {runner.left}\n  go on with: {again}", file=sys.stderr)
+        return TERMINATED if isinstance(stopped, _Terminated) else INTERRUPTED
     except OSError as error:
         raise CliError(f"--root {root}: {error.strerror} ({error.filename})") from error
+    except SlurmError as error:
+        raise CliError(f"{error}\n{runner.left}") from error
     bad = [tracked for tracked in runner.runs if tracked.state is not State.FINISHED]
     for tracked in bad:
         print(f"{tracked.state.value}: {tracked.run.title} ({tracked.log})", file=sys.stderr)
         if tracked.state is State.FAILED:
             print("".join(f"  | {line}\n" for line in tracked.last_lines), file=sys.stderr, end="")
-    if len(bad) < len(runner.runs):
+    if comparing and len(bad) < len(runner.runs):
         _compare(study, root)
     return FAILED if bad else 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as W&B's agents and schedulers send it: the study ends as after Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _compare(study: Study, root: Path) -> None:
@@ -97,7 +115,8 @@ class _Display:
         said = "" if score is None else f", val/score {score:.4f}, {duration(tracked.seconds)}"
         done = sum(run.state is State.FINISHED for run in self.runner.runs)
         count = f"{done}/{len(self.runner.runs)}"
-        print(f"{count}  {tracked.state.value}: {tracked.run.title}{said}", flush=True)
+        title = f"{tracked.run.title} ({tracked.run.id})"
+        print(f"{count}  {tracked.state.value}: {title}{said}", flush=True)
 
 
 def _table(runner: Runner) -> Table:
@@ -112,6 +131,7 @@ def _table(runner: Runner) -> Table:
         pad_edge=False,
     )
     for name, justify in (
+        ("config", "left"),
         ("run", "left"),
         ("state", "left"),
         ("val/score", "right"),
@@ -122,6 +142,7 @@ def _table(runner: Runner) -> Table:
     order = {
         State.RUNNING: 0,
         State.ELSEWHERE: 0,
+        State.QUEUED: 0,
         State.FAILED: 1,
         State.OVER_TIME: 1,
         State.STOPPED: 1,
@@ -133,11 +154,12 @@ def _table(runner: Runner) -> Table:
     for tracked in rows[:_ROWS]:
         score = None if tracked.state is State.WAITING else tracked.score
         table.add_row(
-            tracked.run.title,
+            tracked.run.configs[0],
+            tracked.run.id,
             tracked.state.value,
             "" if score is None else f"{score:.4f}",
             duration(tracked.seconds) if tracked.seconds else "",
         )
     if len(rows) > _ROWS:
-        table.add_row(f"... and {len(rows) - _ROWS} more", "", "", "")
+        table.add_row(f"... and {len(rows) - _ROWS} more", "", "", "", "")
     return table

@@ -1,6 +1,16 @@
 """A grid of runs from one file: planned, run a few at a time, taken up again, compared."""
 
-from resdomains.studies.plan import PlannedRun, Study, read_study
-from resdomains.studies.running import Runner, State, Tracked
+from resdomains.studies.plan import PlannedRun, Study, chosen, read_study
+from resdomains.studies.running import Executor, Job, Runner, State, Tracked
 
-__all__ = ["PlannedRun", "Runner", "State", "Study", "Tracked", "read_study"]
+__all__ = [
+    "Executor",
+    "Job",
+    "PlannedRun",
+    "Runner",
+    "State",
+    "Study",
+    "Tracked",
+    "chosen",
+    "read_study",
+]

@@ -1,11 +1,12 @@
 """Read a study's file and list its runs. Nothing here imports torch."""
 
+import fnmatch
 import hashlib
 import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,33 @@ class Study:
     left_out: Sequence[LeftOut] = ()
     minutes: float | None = None
     compare: Mapping[str, str] = field(default_factory=dict)
+
+
+def chosen(study: Study, names: Sequence[str]) -> Study:
+    """Return a study with some of its runs.
+
+    Args:
+        study: The study.
+        names: Ids of runs, or patterns (`*`, `?`, `[...]`) of them, alone or behind the config:
+            `image_classification/digits/*seed0*`.
+
+    Raises:
+        ValueError: If one of them is of no run.
+    """
+    found: set[str] = set()
+    for name in names:
+        ids = {
+            run.id
+            for run in study.runs
+            if any(fnmatch.fnmatchcase(of, name) for of in (run.id, f"{run.configs[0]}/{run.id}"))
+        }
+        if not ids:
+            raise ValueError(
+                f"no run {name!r} in {study.name}; "
+                + suggest(name, [run.id for run in study.runs], "runs", "--dry-run")
+            )
+        found |= ids
+    return replace(study, runs=[run for run in study.runs if run.id in found])
 
 
 def read_study(content: Any, name: str) -> Study:

@@ -1,18 +1,15 @@
-"""Run a study's runs as processes of `resdomains fit`, a few at a time, and know how each of them is."""
+"""Bring a study's runs to their end through an executor, and know how each of them is."""
 
 import csv
 import fcntl
+import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from resdomains.studies.plan import PlannedRun, Study
 
@@ -21,6 +18,7 @@ class State(Enum):
     """How a run is."""
 
     WAITING = "waiting"
+    QUEUED = "queued"
     RUNNING = "running"
     ELSEWHERE = "running elsewhere"
     FINISHED = "finished"
@@ -29,9 +27,96 @@ class State(Enum):
     STOPPED = "stopped"
 
 
+_ACTIVE = (State.QUEUED, State.RUNNING)
 _ENDED = (State.FINISHED, State.FAILED, State.OVER_TIME, State.STOPPED)
-# `resdomains fit`'s exit statuses for a run that a signal stopped: it can go on.
-_STOPPED_STATUS = (130, 143)
+
+OVER_TIME_STATUS = 124
+"""Exit status of what was stopped because its time was up, as of coreutils' `timeout`."""
+
+
+def state_of(status: int) -> State:
+    """How a run ended whose `resdomains fit` had this exit status."""
+    if status == 0:
+        return State.FINISHED
+    if status == OVER_TIME_STATUS:
+        return State.OVER_TIME
+    # What a signal stopped can go on.
+    return State.STOPPED if status in (130, 143) else State.FAILED
+
+
+class Job(Protocol):
+    """A run that an executor has started."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+
+    def look(self) -> State:
+        """Say whether it is queued, runs, or how it ended."""
+
+
+class Executor(Protocol):
+    """Where runs are run."""
+
+    @property
+    def jobs(self) -> int:
+        """How many are queued or run at a time."""
+
+    def find(self, name: str) -> Job | None:
+        """Return the job of a run that an earlier study started and that has not ended; None if there is none."""
+
+    def start(self, name: str, arguments: Sequence[str], log: Path) -> Job:
+        """Start a run.
+
+        Args:
+            name: The run's id.
+            arguments: Those of `resdomains fit`.
+            log: File for what the run says, to be added to.
+        """
+
+    def leave(self, jobs: Sequence[Job]) -> str:
+        """Do with jobs what is right when the study itself is stopped; returns what a user is told."""
+
+
+class _Scores:
+    """The newest validation score in a growing `metrics.csv`, of which only what is new is read."""
+
+    def __init__(self) -> None:
+        self._file: tuple[int, int] | None = None  # device and inode
+        self._read = 0
+        self._columns: list[str] = []
+        self.newest: float | None = None
+
+    def update(self, path: Path) -> None:
+        """Read what was added; from the beginning where the file is another."""
+        try:
+            found = path.stat()
+            if self._file != (found.st_dev, found.st_ino) or found.st_size < self._read:
+                self._file, self._read, self._columns = (found.st_dev, found.st_ino), 0, []
+                self.newest = None
+            if found.st_size == self._read:
+                return
+            with path.open("rb") as file:
+                file.seek(self._read)
+                added = file.read()
+        except OSError:
+            return  # not there yet, or just being replaced
+        whole = added[: added.rfind(b"\n") + 1]  # the last line may be half written
+        self._read += len(whole)
+        for row in csv.reader(io.StringIO(whole.decode(errors="replace"), newline="")):
+            if not self._columns:
+                self._columns = row
+                continue
+            score = dict(zip(self._columns, row, strict=False)).get("val/score")
+            if score:
+                self.newest = _number(score)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 @dataclass
@@ -42,17 +127,16 @@ class Tracked:
         run: The run.
         root: Folder of the study's runs.
         state: How it is.
-        seconds: How long its process took here.
+        seconds: How long it ran under this study.
     """
 
     run: PlannedRun
     root: Path
     state: State = State.WAITING
     seconds: float = 0.0
-    _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
-    _began: float = field(default=0.0, repr=False)
-    _late: bool = field(default=False, repr=False)
-    _slot: int = field(default=0, repr=False)
+    _job: Job | None = field(default=None, repr=False)
+    _found: Path | None = field(default=None, repr=False)
+    _scores: _Scores = field(default_factory=_Scores, repr=False)
 
     @property
     def log(self) -> Path:
@@ -62,7 +146,9 @@ class Tracked:
     @property
     def folder(self) -> Path | None:
         """The run's folder, once it has one."""
-        return next(iter(sorted(self.root.glob(f"*/*/{self.run.id}"))), None)
+        if self._found is None or not self._found.exists():
+            self._found = next(iter(sorted(self.root.glob(f"*/*/{self.run.id}"))), None)
+        return self._found
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -80,14 +166,9 @@ class Tracked:
     def score(self) -> float | None:
         """The newest validation score."""
         folder = self.folder
-        if folder is None:
-            return None
-        try:
-            with (folder / "metrics.csv").open(newline="") as file:
-                scores = [row["val/score"] for row in csv.DictReader(file) if row.get("val/score")]
-            return float(scores[-1]) if scores else None
-        except (OSError, ValueError):
-            return None  # not there yet, or being written
+        if folder is not None:
+            self._scores.update(folder / "metrics.csv")
+        return self._scores.newest
 
     @property
     def last_lines(self) -> list[str]:
@@ -112,29 +193,24 @@ class Tracked:
 
 
 class Runner:
-    """Run what of a study has not finished, `jobs` at a time.
+    """Bring what of a study has not finished to its end.
 
-    A job has its share of the cores, or of the GPUs where there are any. A run that finished is never run again; one
-    that was interrupted goes on from its newest checkpoint; one that fails is reported, and the others go on.
+    A run that finished is never run again; one that was interrupted goes on from its newest checkpoint; one that is
+    still queued or running since an earlier study is waited for; one that fails is reported, and the others go on.
 
     Args:
         study: The study.
         root: Folder of its runs.
-        jobs: How many run at a time.
-        gpus: How many GPUs are shared out.
-
-    Raises:
-        ValueError: If `jobs` is not positive.
+        executor: What runs them.
     """
 
-    def __init__(self, study: Study, root: Path, *, jobs: int, gpus: int = 0) -> None:
-        if jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {jobs}")
+    def __init__(self, study: Study, root: Path, executor: Executor) -> None:
         self.study = study
         self.root = root
-        self.jobs = jobs
-        self.gpus = gpus
+        self.executor = executor
         self.runs = [Tracked(run, root) for run in study.runs]
+        self.left = ""
+        """What became of the running runs when the study was stopped."""
         for tracked in self.runs:
             if tracked.summary.get("status") == "finished":
                 tracked.state = State.FINISHED
@@ -147,97 +223,62 @@ class Runner:
             poll: Seconds between two looks.
 
         Raises:
-            KeyboardInterrupt: On Ctrl-C, when the running processes have saved and ended.
+            KeyboardInterrupt: On Ctrl-C; `left` says what became of the running runs.
         """
         (self.root / "logs").mkdir(parents=True, exist_ok=True)
-        free = list(range(self.jobs))
         try:
+            self._each(self._take_up, changed)
             while not all(tracked.state in _ENDED for tracked in self.runs):
-                for tracked in self.runs:
-                    before = tracked.state
-                    self._advance(tracked, free)
-                    if tracked.state is not before:
-                        changed(tracked)
+                self._each(self._advance, changed)
                 time.sleep(poll)
         except BaseException:
-            self._stop(tracked for tracked in self.runs if tracked.state is State.RUNNING)
+            self.left = self.executor.leave(self._jobs())
+            for tracked in self.runs:
+                if tracked._job is not None:
+                    self._look(tracked)
             raise
 
-    def _advance(self, tracked: Tracked, free: list[int]) -> None:
-        if tracked.state is State.RUNNING:
-            self._look(tracked, free)
-        elif free and tracked.state in (State.WAITING, State.ELSEWHERE):
+    def _each(self, step: Callable[[Tracked], None], changed: Callable[[Tracked], None]) -> None:
+        for tracked in self.runs:
+            before = tracked.state
+            step(tracked)
+            if tracked.state is not before:
+                changed(tracked)
+
+    def _jobs(self) -> list[Job]:
+        return [tracked._job for tracked in self.runs if tracked._job is not None]
+
+    def _take_up(self, tracked: Tracked) -> None:
+        if tracked.state is State.WAITING:
+            tracked._job = self.executor.find(tracked.run.id)
+            if tracked._job is not None:
+                self._look(tracked)
+
+    def _advance(self, tracked: Tracked) -> None:
+        if tracked._job is not None:
+            self._look(tracked)
+        elif tracked.state in (State.WAITING, State.ELSEWHERE):
+            if len(self._jobs()) >= self.executor.jobs:
+                return
             if tracked.in_use():
                 tracked.state = State.ELSEWHERE
             elif tracked.summary.get("status") == "finished":
                 tracked.state = State.FINISHED
             else:
-                self._start(tracked, free.pop(0))
+                run = tracked.run
+                tracked._job = self.executor.start(run.id, run.arguments(self.root), tracked.log)
+                self._look(tracked)
 
-    def _start(self, tracked: Tracked, slot: int) -> None:
-        command = [sys.executable, "-m", "resdomains.cli", "fit"]
-        with tracked.log.open("ab") as log:
-            tracked._process = subprocess.Popen(
-                [*command, *tracked.run.arguments(self.root)],
-                env={**os.environ, **self._share(slot)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C is passed on by this process, once.
-                start_new_session=True,
-            )
-        cores = self._cores(slot)
-        if cores:
-            os.sched_setaffinity(tracked._process.pid, cores)
-        tracked._began, tracked._slot, tracked._late = time.monotonic(), slot, False
-        tracked.state = State.RUNNING
-
-    def _cores(self, slot: int) -> list[int]:
-        """The cores of a slot; none where there are fewer cores than jobs, which then share all."""
-        cores = sorted(os.sched_getaffinity(0))
-        share = len(cores) // self.jobs
-        return cores[slot * share : (slot + 1) * share]
-
-    def _share(self, slot: int) -> dict[str, str]:
-        threads = max(len(self._cores(slot)), 1)
-        share = {"OMP_NUM_THREADS": str(threads)}
-        if self.gpus:
-            share["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
-        return share
-
-    def _look(self, tracked: Tracked, free: list[int]) -> None:
-        process = tracked._process
-        assert process is not None
-        tracked.seconds = time.monotonic() - tracked._began
-        limit = self.study.minutes
-        if limit is not None and tracked.seconds > 60 * limit and not tracked._late:
-            tracked._late = True
-            process.send_signal(signal.SIGTERM)
-        status = process.poll()
-        if status is None:
+    def _look(self, tracked: Tracked) -> None:
+        assert tracked._job is not None
+        tracked.state = tracked._job.look()
+        tracked.seconds = tracked._job.seconds
+        if tracked.state in _ACTIVE:
             return
-        free.append(tracked._slot)
-        free.sort()
-        if status == 0:
-            tracked.state = State.FINISHED
-        elif tracked._late:
-            tracked.state = State.OVER_TIME
-        elif tracked.in_use():
+        tracked._job = None
+        if tracked.state is State.FAILED and tracked.in_use():
             # It was refused, because a process that an earlier study left behind had the folder first.
             tracked.state = State.ELSEWHERE
-        else:
-            tracked.state = State.STOPPED if status in _STOPPED_STATUS else State.FAILED
-
-    def _stop(self, running: Iterable[Tracked]) -> None:
-        """Let the processes save and end."""
-        stopped = list(running)
-        for tracked in stopped:
-            if tracked._process is not None:
-                tracked._process.send_signal(signal.SIGTERM)
-        for tracked in stopped:
-            if tracked._process is not None:
-                tracked._process.wait()
-                tracked.state = State.STOPPED
 
     def seconds_left(self) -> float | None:
         """Estimate how long the rest takes: unfinished runs take as long as finished ones of the same configs."""
@@ -255,4 +296,4 @@ class Runner:
             if tracked.state not in _ENDED:
                 known = spent.get(tracked.run.configs, every)
                 left += max(sum(known) / len(known) - tracked.seconds, 0.0)
-        return left / self.jobs
+        return left / self.executor.jobs

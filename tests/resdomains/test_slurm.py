@@ -3,8 +3,11 @@
 On Debian: `apt-get install slurmctld slurmd slurm-client munge`.
 """
 
+import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -14,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 from resdomains import schema
 from resdomains.cli.main import main
@@ -202,3 +206,64 @@ def test_the_config_without_srun_says_what_starts_it(
     said = capsys.readouterr().err
     assert said.startswith("error: trainer: trainer/slurm is for processes that `srun` starts")
     assert "resdomains slurm-script" in said
+
+
+STUDY = {
+    "set": {
+        "trainer.accelerator": "cpu",
+        "trainer.max_epochs": 8,
+        "run.wandb.mode": "disabled",
+        "run.save_every_n_steps": 5,
+        "model.backbone.channels": [8, 16],
+        "model.backbone.layers": [1, 1],
+        "test_after_fit": False,
+    },
+    "axes": {"data.batch_size": [64, 100000]},
+    "bases": [{"config": ["image_classification/digits", "trainer/float32"]}],
+}
+
+
+def test_a_study_sends_its_runs_to_the_cluster(slurm: Slurm, tmp_path: Path) -> None:
+    """One goes on when it was stopped, and is found by the study that was; the other fails."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    root = tmp_path / "runs" / "studies" / "small"
+
+    def study(*options: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*ALONE, "study", "small.yaml", "--executor", "slurm", *options],
+            cwd=tmp_path,
+            env=slurm.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def trained() -> bool:
+        tables = list(root.rglob("metrics.csv"))
+        return bool(tables) and len(tables[0].read_text().splitlines()) > 3
+
+    settings = ["--slurm.cpus_per_task", "1", "--slurm.timeout_min", "60"]
+    with study("--only", "64_*", *settings) as first:
+        wait_for("step", trained)
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "running: image_classification/digits, 64, seed 0" in out
+    [number] = re.findall(r"cancel them: scancel (\d+)", err)
+    assert slurm.job(number)["JobState"] == "RUNNING"
+
+    with study(*settings) as again:
+        slurm("scancel", "--signal", "USR1", number)  # as when its time is nearly up
+        wait_for("requeued job", lambda: slurm.job(number)["JobState"] == "PENDING")
+        [summary] = root.rglob("summary.json")
+        assert json.loads(summary.read_text())["status"] == "terminated"
+        slurm("scontrol", "update", f"JobId={number}", "StartTime=now")
+        out, err = again.communicate(timeout=240)
+    assert again.returncode == 1, err
+    assert slurm.job(number)["Restarts"] == "1"
+    assert json.loads(summary.read_text())["status"] == "finished"
+    assert "finished: image_classification/digits, 64, seed 0" in out
+    assert "failed: image_classification/digits, 100000, seed 0" in err
+    assert "2 runs, 1 finished setups" in out
+    [log] = root.glob("logs/64_*.log")
+    assert log.read_text().count("last.ckpt (step") == 1

@@ -1,12 +1,19 @@
 """`resdomains study`: a grid of runs from one file."""
 
 import os
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from resdomains.cli.arguments import split
+import yaml
+
+from resdomains.cli.arguments import Arguments, split
 from resdomains.cli.errors import CliError
-from resdomains.cli.yaml_files import read_config
+from resdomains.cli.yaml_files import read_config, read_text
 from resdomains.plugins import find_config, find_study
+
+if TYPE_CHECKING:
+    from resdomains.studies import Executor, Study
 
 HELP = """\
 usage: resdomains study STUDY [options]
@@ -34,15 +41,28 @@ The file (YAML):
 
   --dry-run           list the runs and what each costs: parameters, samples, FLOPs, and memory of a
                       training step beside the weights, measured on a few samples; nothing is trained
+  --only NAME,...     run these alone: ids as in --dry-run, or patterns, such as '*seed0*' or
+                      'image_classification/digits/*'; they are not compared at the end
   --jobs N            how many run at a time (1, or the number of GPUs); each has its share of the
                       cores, or a GPU
   --root FOLDER       where studies lie (runs/studies): FOLDER/<study>/<task>/<config>/<run>
+  --executor slurm    send the runs to Slurm; --jobs is then how many are queued or run at a time (all)
+  --slurm.KEY VALUE   what a job asks of Slurm, by submitit's names: partition, gpus_per_node,
+                      cpus_per_task, mem_gb, timeout_min (the study's minutes, or a day), ...
+  --sweep             print a sweep for `wandb sweep`, whose agents share out the runs
   --traceback         show where an error comes from
+
+Ctrl-C stops local runs with their state saved; jobs of Slurm go on, and the same command finds them.
 
 examples:
   resdomains study my_study.yaml --dry-run
   resdomains study my_study.yaml --jobs 2
+  resdomains study my_study.yaml --executor slurm --slurm.partition gpu --slurm.gpus_per_node 1
+  resdomains study my_study.yaml --sweep > sweep.yaml
   resdomains compare runs/studies/my_study"""
+
+_SWITCHES = ("dry-run", "sweep")
+_OPTIONS = ("jobs", "root", "only", "executor")
 
 
 def run(name: str, tokens: list[str]) -> int:
@@ -50,34 +70,86 @@ def run(name: str, tokens: list[str]) -> int:
     if {"-h", "--help"} & set(tokens):
         print(HELP)
         return 0
-    dry = "--dry-run" in tokens
-    rest = [token for token in tokens if token != "--dry-run"]
-    arguments = split(rest, options=("jobs", "root"), files=True)
+    switched = {switch for switch in _SWITCHES if f"--{switch}" in tokens}
+    rest = [token for token in tokens if token.removeprefix("--") not in switched]
+    arguments = split(rest, options=_OPTIONS, roots=("slurm",), files=True)
     if len(arguments.files) != 1:
         raise CliError("`resdomains study` needs one STUDY: a file, or one of `resdomains configs`")
     path = find_study(arguments.files[0])
-    from resdomains.studies import read_study
+    from resdomains.studies import chosen, read_study
 
     try:
         study = read_study(read_config(path), path.stem)
     except ValueError as error:
         raise CliError(f"{path}: {error}") from error
+    only = arguments.options.get("only")
+    if only is not None:
+        try:
+            study = chosen(study, [part.strip() for part in only.split(",")])
+        except ValueError as error:
+            raise CliError(f"--only {error}") from error
     for config in sorted({config for run in study.runs for config in run.configs}):
         find_config(config)
-    if dry:
+    if "sweep" in switched:
+        return _print_sweep(study, arguments)
+    if "dry-run" in switched:
         from resdomains.cli.costs import show_costs
 
-        return show_costs(study)
+        status = show_costs(study)
+        print("\nwhat --only takes:")
+        for planned in study.runs:
+            print(f"  {planned.id}: {planned.title}")
+        return status
     from resdomains.cli.studying import carry_out
 
-    gpus = _gpus()
-    root = Path(arguments.options.get("root", "runs/studies")).expanduser()
-    return carry_out(study, root / study.name, arguments.number("jobs", max(gpus, 1)), gpus)
+    root = Path(arguments.options.get("root", "runs/studies")).expanduser() / study.name
+    return carry_out(study, root, _executor(study, root, arguments), comparing=only is None)
 
 
-def _gpus() -> int:
-    """How many GPUs may be used, without loading torch into a process that only waits."""
-    said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if said is not None:
-        return len([part for part in said.split(",") if part.strip()])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+def _executor(study: "Study", root: Path, arguments: Arguments) -> "Executor":
+    kind = arguments.choice("executor", "local", ("local", "slurm"))
+    settings = {".".join(keys[1:]): text for keys, text in arguments.overrides}
+    if kind == "local":
+        if settings:
+            raise CliError(f"--slurm.{next(iter(settings))} needs --executor slurm")
+        from resdomains.studies.local import LocalExecutor, visible_gpus
+
+        gpus = visible_gpus(os.environ)
+        return LocalExecutor(arguments.number("jobs", max(len(gpus), 1)), gpus, study.minutes)
+    from resdomains.studies.slurm import SETTINGS, SlurmError, SlurmExecutor
+
+    jobs = arguments.number("jobs", len(study.runs))
+    values = {
+        key: text if SETTINGS.get(key, str) is str else read_text(text, f"--slurm.{key}")
+        for key, text in settings.items()
+    }
+    try:
+        return SlurmExecutor(root, values, jobs=jobs, minutes=study.minutes)
+    except (ValueError, SlurmError) as error:
+        raise CliError(f"--executor slurm: {error}") from error
+    except ImportError as error:
+        raise CliError(
+            f"--executor slurm: {error}; pip install 'resdomains[slurm]' brings what it needs"
+        ) from error
+
+
+def _print_sweep(study: "Study", arguments: Arguments) -> int:
+    from resdomains.studies.sweeps import sweep_of
+
+    beside = [
+        part
+        for name in ("root", "jobs")
+        if name in arguments.options
+        for part in (f"--{name}", arguments.options[name])
+    ]
+    try:
+        sweep = sweep_of(study, arguments.files[0], beside)
+    except ValueError as error:
+        raise CliError(str(error)) from error
+    said = shlex.join(["resdomains", "study", arguments.files[0], "--sweep"])
+    print(f"# The runs of a study, shared out by W&B's agents; what `{said}` prints.")
+    print(
+        "#   wandb sweep THIS_FILE; wandb agent ENTITY/PROJECT/ID     (on any number of machines)"
+    )
+    print(yaml.safe_dump(sweep, sort_keys=False), end="")
+    return 0

@@ -1,21 +1,25 @@
 """A study runs the real command; killed at any time, it goes on and ends with the same table."""
 
+import os
+import re
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 import pytest
 import yaml
 
 from resdomains.cli.main import main
-from tests.resdomains.launching import ROOT, surroundings
+from tests.resdomains.launching import ALONE, ROOT, surroundings
 
 pytestmark = pytest.mark.slow
 
-STUDY = {
+T = TypeVar("T")
+STUDY: dict[str, Any] = {
     "set": {
         "trainer.max_epochs": 2,
         "trainer.accelerator": "cpu",
@@ -28,10 +32,11 @@ STUDY = {
 }
 
 
-def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
-    (folder / "small.yaml").write_text(yaml.safe_dump(STUDY))
+def start(folder: Path, study: Mapping[str, Any], *options: str) -> "subprocess.Popen[str]":
+    folder.mkdir(exist_ok=True)
+    (folder / "small.yaml").write_text(yaml.safe_dump(study))
     return subprocess.Popen(
-        [sys.executable, "-m", "resdomains.cli", "study", "small.yaml", *options],
+        [*ALONE, "study", "small.yaml", *options],
         cwd=folder,
         env={**surroundings(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -40,63 +45,80 @@ def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
     )
 
 
-def table(folder: Path) -> pd.DataFrame:
-    """What the runs came to, without when and how fast."""
-    runs = pd.read_csv(folder / "runs" / "studies" / "small" / "comparison" / "runs.csv")
-    kept = ["task", "merge", "depth", "seed", "status", "best_score", "last_score", "samples"]
-    return runs[kept].sort_values("depth").reset_index(drop=True)
+def table(root: Path, name: str) -> pd.DataFrame:
+    """What the runs came to, but for when, where and how fast."""
+    rows = pd.read_csv(root / "comparison" / name)
+    measured = re.compile("(seconds|samples_per_second|peak_memory_mib)(_sd)?|run|run_id|source")
+    kept = rows[[column for column in rows if not measured.fullmatch(column)]]
+    assert {"merge", "depth", "best_score", "last_score", "samples", "flops"} <= {*kept}
+    return kept.sort_values(sorted(kept)).reset_index(drop=True)
+
+
+def wait_for(found: Callable[[], T | None]) -> T:
+    until = time.monotonic() + 120
+    while (value := found()) is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return value
 
 
 def test_a_study_that_is_killed_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    whole = start(tmp_path / "whole", "--jobs", "2")
+    """By kill -9: the study first, then the run that it left at work, which the next study waits for."""
+    study = {**STUDY, "axes": {}, "seeds": [0, 1]}
+    study["set"] = {**STUDY["set"], "trainer.max_epochs": 3, "run.save_every_n_steps": 5}
+    whole = start(tmp_path / "whole", study, "--jobs", "2")
     out, err = whole.communicate(timeout=240)
     assert whole.returncode == 0, err
     assert "2/2  finished" in out
 
-    killed = start(tmp_path / "killed")
+    killed = start(tmp_path / "killed", study)
     root = tmp_path / "killed" / "runs" / "studies" / "small"
-    finished: list[Path] = []
-    until = time.monotonic() + 200
-    # One run has finished, and the other is at work.
-    while time.monotonic() < until and not finished:
-        time.sleep(0.05)
-        summaries = list(root.glob("*/*/*/summary.json"))
-        finished = [path for path in summaries if '"finished"' in path.read_text()]
-    while len(list(root.glob("logs/*.log"))) < 2:
-        time.sleep(0.05)
-    time.sleep(1)
+
+    def at_work() -> Path | None:
+        """The second run's folder, once it has trained and the first has finished."""
+        folders = {path.parent for path in root.glob("*/*/*/checkpoints")}
+        done = {folder for folder in folders if '"finished"' in summary(folder)}
+        return (folders - done).pop() if len(folders) == 2 and done else None
+
+    second = wait_for(at_work)
+    left = int((second / ".lock").read_text().split()[1])
+    os.kill(left, signal.SIGSTOP)  # at work for as long as this test wants
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    [first] = finished
-    before = first.stat().st_mtime_ns
-    again = start(tmp_path / "killed")
+    [first] = {path.parent for path in root.glob("*/*/*/summary.json")} - {second}
+    before = (first / "summary.json").stat().st_mtime_ns
+    again = start(tmp_path / "killed", study)
+    assert again.stdout is not None
+    assert "running elsewhere" in again.stdout.readline()
+    assert '"running"' in summary(second)
+    os.kill(left, signal.SIGKILL)
     out, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
-    assert first.stat().st_mtime_ns == before
-    assert len(list(root.glob("*/*/*/summary.json"))) == 2
-    pd.testing.assert_frame_equal(table(tmp_path / "whole"), table(tmp_path / "killed"))
+    assert "2/2  finished" in out
+    assert (first / "summary.json").stat().st_mtime_ns == before
+    [log] = root.glob(f"logs/{second.name}.log")
+    assert "last.ckpt (step" in log.read_text()
+    for name in ("runs.csv", "seeds.csv"):
+        of_whole = table(tmp_path / "whole" / "runs" / "studies" / "small", name)
+        pd.testing.assert_frame_equal(of_whole, table(root, name))
+
+
+def summary(folder: Path) -> str:
+    return (folder / "summary.json").read_text()
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
-    bases = [{**STUDY["bases"][0], "axes": {"data.batch_size": [64, 100000]}}]  # type: ignore[index]
-    study = {**STUDY, "bases": bases, "axes": {}}
-    (tmp_path / "failing.yaml").write_text(yaml.safe_dump(study))
-    done = subprocess.run(
-        [sys.executable, "-m", "resdomains.cli", "study", "failing.yaml", "--jobs", "2"],
-        cwd=tmp_path,
-        env={**surroundings(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "failed: image_classification/digits, 100000, seed 0" in done.stderr
-    assert "  | " in done.stderr
-    assert "100000" in done.stderr
-    assert "2 runs, 1 finished setups" in done.stdout
+    """Those that are chosen: the third is not run, nor are the others compared."""
+    study = {**STUDY, "axes": {"data.batch_size": [100000, 64, 32]}}
+    with start(tmp_path / "failing", study, "--only", "100000_*,image_*/digits/64_*") as process:
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "failed: image_classification/digits, 100000, seed 0" in err
+    assert re.search("^  \\| error: .*batch_size 100000 is larger", err, re.MULTILINE)
+    assert "1/2  finished: image_classification/digits, 64, seed 0 (64_seed0-" in out
+    root = tmp_path / "failing" / "runs" / "studies" / "small"
+    assert {path.name.split("_")[0] for path in root.glob("*/*/*")} == {"100000", "64"}
+    assert not (root / "comparison").exists()
 
 
 def test_a_dry_run_says_what_each_setup_costs(
@@ -107,7 +129,7 @@ def test_a_dry_run_says_what_each_setup_costs(
     assert main(["study", str(tmp_path / "small.yaml"), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "4 runs, 2 setups" in said
-    rows = [line.split("│") for line in said.splitlines() if "digits" in line]
+    rows = [line.split("│") for line in said.splitlines() if "digits" in line and "│" in line]
     small, large = ([float(cell.replace(",", "")) for cell in row[1:]] for row in rows)
     assert small[0] == large[0] == 2
     assert small[2] == large[2] == 2 * 1344  # two epochs of 21 batches
