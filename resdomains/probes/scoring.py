@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from resdomains import schema
-from resdomains.probes.batches import batches
+from resdomains.probes.batches import training_batches
 from resdomains.probes.blocks import eager, mode, randomness_kept
 from resdomains.training import Task
 from resdomains.training.task import computed
@@ -45,9 +45,8 @@ class Scored:
 class TrainScore(Callback):
     """What a network scores on its own training data: `train/score` and `train/skill`, once training ends.
 
-    An epoch of training batches is evaluated as validation batches are: by the same metrics, without dropout, and
-    without the augmentation that works on batches (`DataModule.transform`); what a split's data set itself does to a
-    sample stays. Beside the validation score it tells underfitting from overfitting: a plain network that degrades with
+    Each training sample is evaluated once, as validation samples are: by the same metrics, without augmentation and
+    dropout. Beside the validation score it tells underfitting from overfitting: a plain network that degrades with
     depth scores low on both (He et al. 2015, figure 1).
 
     It measures after all callbacks before it in the trainer's list, so behind `EMA` it sees the averaged weights.
@@ -74,7 +73,7 @@ class TrainScore(Callback):
             randomness_kept(task.device),
         ):
             scored = Scored(task)
-            for batch in batches(trainer, "train", trainer.num_training_batches, "val"):
+            for batch in training_batches(trainer):
                 scored.add(trainer, task, batch)
             score = scored.compute(trainer, task)
         skill = schema.skill(score, task.chance(task.spec))

@@ -209,6 +209,13 @@ class DataModule(LightningDataModule, ABC):
             raise ValueError(f"{type(self).__name__} has no {split} split")
         return dataset
 
+    def unchanged(self) -> Dataset[Any]:
+        """Return the training split as an evaluation reads it: with nothing random about a sample.
+
+        A data module whose training data set itself augments returns another here.
+        """
+        return self.ready_dataset("train")
+
     def batch(self, split: Split, chosen: Sequence[int]) -> Any:
         """Return a batch of chosen samples as a loader would give it, made beside the loaders."""
         loader = DataLoader(

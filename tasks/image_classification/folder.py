@@ -1,5 +1,6 @@
 """Picture files in folders by class, or listed with their labels in a CSV or JSON-lines file."""
 
+import copy
 import csv
 import json
 import math
@@ -330,6 +331,13 @@ class ImageFolder(ImageData):
     def dataset(self, split: Split) -> Dataset[Any] | None:
         """Return a split; there may be no `val` and no `test`."""
         return self._splits.get(split)
+
+    def unchanged(self) -> Dataset[Any]:
+        """Return the training pictures, cut as those of an evaluation are."""
+        self.ready_dataset("train")
+        pictures = copy.copy(self._splits["train"])
+        pictures.crop = None
+        return pictures
 
     def batch_sampler(self, split: Split, rank: int, world: int) -> Batches:
         """Return this process's batches; in training every number also holds the epoch."""

@@ -1,5 +1,6 @@
 """What every data module of annotated pictures shares: fitting, augmentation, batches, and what is said of them."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -415,6 +416,13 @@ class DetectionData(DataModule, ABC):
             source, reason = batch["bad"][0]
             raise BadSample(source, f"{reason} {ADVICE}")
         return {**batch, "image": prepared(batch["image"], batch["sizes"], self.detection_spec)}
+
+    def unchanged(self) -> Dataset[Any]:
+        """Return the training pictures as they are."""
+        self.ready_dataset("train")
+        pictures = copy.copy(self._splits["train"])
+        pictures.training = None
+        return pictures
 
     def batch_sampler(self, split: Split, rank: int, world: int) -> Batches:
         """Return this process's batches of a split: pictures of similar shapes."""
