@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from resdomains import schema
 from resdomains.cli.errors import CliError
 
 try:
@@ -25,13 +26,22 @@ except ModuleNotFoundError as missing:
         f'{missing}; `pip install "resdomains[compare]"` installs what comparing needs'
     ) from missing
 
+_CURVES = (schema.TRAIN_LOSS, schema.VAL_LOSS, schema.VAL_SCORE)
 _MARK, PLAN = "report.html", "wandb_report.json"
 
 
 def compare(
-    asked: Sequence[str], output: Path, *, x: str, y: str, title: str | None, kind: str
+    asked: Sequence[str], output: Path, *, x: str, y: str | None, title: str | None, kind: str
 ) -> int:
     """Compare runs and write what was found; returns the exit status.
+
+    Args:
+        asked: What holds the runs.
+        output: Where to write.
+        x: Axis of the training curves.
+        y: What they show; None for the first of loss, validation loss and score that was logged.
+        title: The page's.
+        kind: What is printed: `table`, `json` or `csv`.
 
     Raises:
         CliError: If there is nothing to compare, or the output cannot be written.
@@ -47,6 +57,13 @@ def compare(
     if not found.runs:
         raise CliError("none of the runs can be read")
     logged = sorted({str(name) for run in found.runs for name in run.history})
+    if y is None:
+        y = next((name for name in _CURVES if name in logged), None)
+    if y is None:
+        raise CliError(
+            f"no run logged {', '.join(_CURVES[:-1])} or {_CURVES[-1]}, which curves show unless --y "
+            f"names another; logged are {', '.join(logged) or 'no values'}"
+        )
     if y not in logged:
         raise CliError(f"--y {y}: no run logged it; logged are {', '.join(logged) or 'no values'}")
     runs = run_table(found.runs)
@@ -89,20 +106,16 @@ def push(plan: Path, project: str) -> int:
     Raises:
         CliError: If it cannot be read or sent.
     """
-    import wandb
-
     entity, _, name = project.rpartition("/")
-    if not name:
+    if not name or "/" in entity:
         raise CliError(f"--push {project}: expected PROJECT or ENTITY/PROJECT")
-    if not wandb.login(prompt=False, verify=False):
-        raise CliError("--push: not logged in to W&B; `wandb login` does that")
     try:
-        report, workspace = send(ReportPlan.read(plan), entity, name)
+        sent = send(ReportPlan.read(plan), entity, name)
     except ValueError as error:
         raise CliError(f"--push {project}: {error}") from error
-    except (wandb.Error, OSError) as error:
-        raise CliError(f"--push {project}: W&B did not take it: {error}") from error
-    print(f"report {report}\nworkspace {workspace}")
+    print(f"report {sent.report}\nworkspace {sent.workspace}")
+    if sent.found < sent.asked:
+        print(f"note: W&B has {sent.found} of the {sent.asked} runs", file=sys.stderr)
     return 0
 
 

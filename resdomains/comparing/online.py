@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,7 +36,10 @@ def read_online(text: str) -> list[RecordedRun | UnreadableRun]:
         ValueError: If W&B cannot be asked, or has no such runs.
     """
     path, group = _parts(text)
-    runs = _listed(text, path, group)
+    try:
+        runs = find_runs(connect(), path, {"group": group} if group else {})
+    except ValueError as error:
+        raise ValueError(f"{text}: {error}") from error
     if not runs:
         where = f"the group {group!r} of {path}" if group else path
         raise ValueError(f"{text}: W&B has no run in {where}")
@@ -63,11 +67,15 @@ def _parts(text: str) -> tuple[str, str | None]:
     return "/".join(parts[:2]), parts[2] if len(parts) > 2 else None
 
 
-def _listed(text: str, path: str, group: str | None) -> list[Any]:
-    """The runs as W&B's API gives them, without their records."""
+def connect() -> Any:
+    """Return W&B's API, `wandb.Api`, with bounded patience.
+
+    Raises:
+        ValueError: If this account or its settings cannot use it, or W&B does not answer.
+    """
     mode = os.environ.get("WANDB_MODE", "")
     if mode in ("offline", "dryrun", "disabled"):
-        raise ValueError(f"{text}: cannot be read while WANDB_MODE is {mode}; unset it")
+        raise ValueError(f"W&B cannot be asked while WANDB_MODE is {mode}; unset it")
     import wandb
 
     wandb.setup(
@@ -84,16 +92,41 @@ def _listed(text: str, path: str, group: str | None) -> list[Any]:
         )
     )
     if not wandb.login(prompt=False, verify=False):
-        raise ValueError(f"{text}: not logged in to W&B; `wandb login` does that")
+        raise ValueError("not logged in to W&B; `wandb login` does that")
+    with naming_failures():
+        return wandb.Api(timeout=2 * _PATIENCE)
+
+
+@contextmanager
+def naming_failures() -> Iterator[None]:
+    """Raise as ValueError whatever W&B's code makes of an answer, or of none.
+
+    Its errors have no base in common, and damaged answers raise any.
+    """
     try:
-        api = wandb.Api(timeout=2 * _PATIENCE)
-        return list(api.runs(path, filters={"group": group} if group else {}, lazy=False))
-    except Exception as error:  # W&B's errors have no base in common, nor have damaged answers
-        if str(error).startswith("Could not find project"):
-            raise ValueError(
-                f"{text}: W&B has no project {path} that this account can read"
-            ) from error
-        raise ValueError(f"{text}: W&B cannot be read: {_shortly(error)}") from error
+        yield
+    except Exception as error:
+        raise ValueError(f"W&B refused or failed: {_shortly(error)}") from error
+
+
+def find_runs(api: Any, path: str, filters: Mapping[str, Any]) -> list[Any]:
+    """Return the runs of a project, as W&B's API gives them.
+
+    Args:
+        api: What `connect` gave.
+        path: `PROJECT` or `ENTITY/PROJECT`.
+        filters: W&B's query; empty for all runs.
+
+    Raises:
+        ValueError: If there is no such project, or W&B fails.
+    """
+    with naming_failures():
+        try:
+            return list(api.runs(path, filters=dict(filters), lazy=False))
+        except ValueError as error:
+            if not str(error).startswith("Could not find project"):
+                raise
+    raise ValueError(f"W&B has no project {path} that this account can read")
 
 
 def _read(run: Any) -> RecordedRun | UnreadableRun:
@@ -101,7 +134,7 @@ def _read(run: Any) -> RecordedRun | UnreadableRun:
         return _record(run)
     except UnreadableRun as error:
         return error
-    except Exception as error:  # as above
+    except Exception as error:  # as in `naming_failures`
         return _NotSent(_source(run), f"cannot be read from W&B: {_shortly(error)}")
 
 

@@ -11,7 +11,9 @@ import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
 from resdomains import schema
-from resdomains.comparing.runs import RecordedRun
+from resdomains.comparing.offline import GLOBAL_STEP
+from resdomains.comparing.online import connect, find_runs, naming_failures
+from resdomains.comparing.runs import STEP, RecordedRun
 
 _FORMAT = 1
 
@@ -43,6 +45,11 @@ class ReportPlan:
         measured = any(run.last(schema.GRAD_RATIO) is not None for run in runs)
         return cls(title=title, runs=ids, x=x, y=y, profiled=measured)
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all runs."""
+        return [run_id for of in self.runs.values() for run_id in of]
+
     def write(self, path: Path) -> None:
         """Write as JSON."""
         path.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n")
@@ -65,13 +72,31 @@ class ReportPlan:
             raise ValueError(f"{path}: is no plan of a report ({error})") from error
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What W&B took.
+
+    Args:
+        report: Address of the report.
+        workspace: Address of the workspace.
+        asked: How many runs the plan has.
+        found: How many of them W&B has.
+    """
+
+    report: str
+    workspace: str
+    asked: int
+    found: int
+
+
 def build_report(plan: ReportPlan, entity: str, project: str) -> reports.Report:
     """Return the report: skill over compute of all tasks, then each task's curves, depths and costs."""
     everything = [
         reports.Runset(
+            entity=entity,
             project=project,
             name="all tasks",
-            filters=expr.And(_chosen(plan)),
+            filters=expr.And(_chosen(plan.ids)),
             groupby=["config.task"],
         )
     ]
@@ -79,12 +104,12 @@ def build_report(plan: ReportPlan, entity: str, project: str) -> reports.Report:
         reports.H1("All domains"),
         reports.PanelGrid(runsets=everything, panels=_across()),
     ]
-    for task in plan.runs:
+    for task, ids in plan.runs.items():
         runset = reports.Runset(
             entity=entity,
             project=project,
             name=task,
-            filters=expr.And(_chosen(plan), expr.Config("task") == task),
+            filters=expr.And(_chosen(ids)),
             groupby=["config.config", "config.merge", "config.depth"],
         )
         blocks += [reports.H2(task), reports.PanelGrid(runsets=[runset], panels=_within(plan))]
@@ -104,14 +129,14 @@ def build_workspace(plan: ReportPlan, entity: str, project: str) -> workspaces.W
             workspaces.Section(name="By task", panels=_within(plan), is_open=True),
         ],
         runset_settings=workspaces.RunsetSettings(
-            filters=expr.And(_chosen(plan)),
+            filters=expr.And(_chosen(plan.ids)),
             groupby=[expr.Config("task"), expr.Config("merge"), expr.Config("depth")],
         ),
     )
 
 
-def send(plan: ReportPlan, entity: str, project: str) -> tuple[str, str]:
-    """Send report and workspace to W&B; returns their addresses.
+def send(plan: ReportPlan, entity: str, project: str) -> Sent:
+    """Send report and workspace to W&B.
 
     Args:
         plan: What they show.
@@ -119,21 +144,26 @@ def send(plan: ReportPlan, entity: str, project: str) -> tuple[str, str]:
         project: Where the runs are.
 
     Raises:
-        ValueError: If W&B has no such project.
+        ValueError: If W&B cannot be asked, has no such project, has none of the runs, or refuses.
     """
-    import wandb
+    api = connect()
+    with naming_failures():
+        entity = entity or str(api.default_entity)
+    ids = plan.ids
+    there = find_runs(api, f"{entity}/{project}", {"config.run_id": {"$in": ids}})
+    if not there:
+        raise ValueError(
+            f"{entity}/{project} in W&B has none of the {len(ids)} runs; `wandb sync` sends offline ones"
+        )
+    with naming_failures():
+        report = build_report(plan, entity, project).save()
+        workspace = build_workspace(plan, entity, project).save()
+        return Sent(str(report.url), str(workspace.url), len(ids), len(there))
 
-    entity = entity or str(wandb.Api().default_entity)
-    report = build_report(plan, entity, project)
-    report.save()
-    workspace = build_workspace(plan, entity, project)
-    workspace.save()
-    return str(report.url), str(workspace.url)
 
-
-def _chosen(plan: ReportPlan) -> Any:
-    ids = [run_id for of in plan.runs.values() for run_id in of]
-    return expr.Config("run_id").isin(ids)
+def _chosen(ids: Sequence[str]) -> Any:
+    """A filter that keeps these runs; a group's name would also let in what the comparison left out."""
+    return expr.Config("run_id").isin(list(ids))
 
 
 def _line(x: str, y: str, *, log_x: bool = False, log_y: bool = False) -> reports.LinePlot:
@@ -166,7 +196,7 @@ def _across() -> list[Any]:
 def _within(plan: ReportPlan) -> list[Any]:
     """Panels of one task; the run set groups by config, merge and depth."""
     panels = [
-        _line(plan.x, plan.y),
+        _line(GLOBAL_STEP if plan.x == STEP else plan.x, plan.y),
         _line(schema.FLOPS, schema.VAL_SCORE),
         _scatter(reports.Config("depth"), schema.VAL_SCORE, log_x=True),
         _scatter(reports.SummaryMetric(schema.PEAK_MEMORY), schema.VAL_SCORE),

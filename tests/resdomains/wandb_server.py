@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -71,7 +71,7 @@ class WandbServer(http.server.ThreadingHTTPServer):
         """The operations that were asked for, in order."""
         self.per_page = 2
 
-    def __enter__(self) -> "WandbServer":
+    def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
@@ -183,8 +183,8 @@ class WandbServer(http.server.ThreadingHTTPServer):
         )
         self.artifacts.append(made)
         artifact = {"id": f"a-{len(self.artifacts) - 1}", "state": "PENDING"}
-        artifact["artifactSequence"] = {"id": f"s-{made.name}", "latestArtifact": None}
-        return {"createArtifact": {"artifact": artifact}}
+        sequence = {"id": f"s-{made.name}", "latestArtifact": None}
+        return {"createArtifact": {"artifact": {**artifact, "artifactSequence": sequence}}}
 
     def _create_artifact_manifest(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {"createArtifactManifest": self._manifest(values["artifactID"])}
@@ -217,9 +217,15 @@ class WandbServer(http.server.ThreadingHTTPServer):
     def _runs(self, values: Mapping[str, Any]) -> dict[str, Any]:
         if values["project"] not in self.projects or values["entity"] != ENTITY:
             return {"project": None}
-        wanted = json.loads(values.get("filters") or "{}").get("group")
-        runs = [r for r in self.runs.values() if r.project == values["project"]]
-        runs = [r for r in runs if wanted in (None, r.group)]
+        wanted = json.loads(values.get("filters") or "{}")
+        ids = wanted.get("config.run_id", {}).get("$in", self.runs)
+        runs = [
+            run
+            for run in self.runs.values()
+            if run.project == values["project"]
+            and wanted.get("group") in (None, run.group)
+            and run.name in ids
+        ]
         begin = int(values.get("cursor") or 0)
         page = runs[begin : begin + self.per_page]
         end = begin + len(page)
@@ -261,8 +267,8 @@ class WandbServer(http.server.ThreadingHTTPServer):
         return self._of_run(run.name, {"historyKeys": {"lastStep": self._last_step(run)}})
 
     def _run_parquet_history(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        history = {"parquetUrls": [], "liveData": []}
-        return self._of_run(values["runName"], {"parquetHistory": history})
+        none: dict[str, Any] = {"parquetUrls": [], "liveData": []}
+        return self._of_run(values["runName"], {"parquetHistory": none})
 
     def _history_page(self, values: Mapping[str, Any]) -> dict[str, Any]:
         steps = range(values["minStep"], values["maxStep"])
@@ -288,11 +294,9 @@ class WandbServer(http.server.ThreadingHTTPServer):
         return {"project": {"id": "p", "internalId": "1"} if known else None}
 
     def _get_projects(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        nodes = [
-            {"__typename": "Project", "id": f"p-{name}", "name": name, "entityName": ENTITY}
-            | {"createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False}
-            for name in sorted(self.projects)
-        ]
+        same = {"__typename": "Project", "entityName": ENTITY, "isBenchmark": False, "user": None}
+        same |= {"createdAt": "2026-01-01T00:00:00Z"}
+        nodes = [{**same, "id": f"p-{name}", "name": name} for name in sorted(self.projects)]
         edges = [{"node": node} for node in nodes]
         info = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
         return {"models": {"pageInfo": info, "edges": edges}}

@@ -9,9 +9,11 @@ HELP = """\
 usage: resdomains compare RUNS... [options]
 
 Put runs of any domains on the same axes. RUNS are run folders, folders that hold some (`runs`),
-globs of these, and W&B's offline files (run-<id>.wandb). The parts of a run that went on from a
-checkpoint are joined, and a run that is found twice counts once; runs that cannot be read are named
-and left out. Repetitions with other seeds are averaged, and nothing else is.
+globs of these, a study's name (its runs lie in runs/studies), W&B's offline files (run-<id>.wandb),
+and runs in W&B: wandb:PROJECT, wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/GROUP, where a study's
+name is the group of its runs. The parts of a run that went on from a checkpoint are joined, and a
+run that is found twice counts once; runs that cannot be read are named and left out. Repetitions
+with other seeds are averaged, and nothing else is.
 
 Written to the output folder: report.html (tables that sort, and all figures; it opens from disk),
 runs.csv (a row each run), seeds.csv (means over seeds), figures/ as PNG and SVG, and
@@ -21,7 +23,8 @@ later: `resdomains compare comparison --push PROJECT`. Offline runs are sent wit
   --output FOLDER     where to (comparison); what an earlier comparison left there is replaced
   --x NAME            axis of the training curves: progress/samples, progress/flops,
                       progress/seconds, or step (progress/samples)
-  --y NAME            what they show, by the name it is logged under (train/loss)
+  --y NAME            what they show, by the name it is logged under (the first of train/loss,
+                      val/loss and val/score that was logged)
   --title TEXT        the page's title
   --push PROJECT      send the report to W&B, as PROJECT or ENTITY/PROJECT; the runs must be there
   --format FORMAT     what is printed: table, json or csv of the means over seeds
@@ -29,7 +32,8 @@ later: `resdomains compare comparison --push PROJECT`. Offline runs are sent wit
 
 examples:
   resdomains compare runs
-  resdomains compare 'runs/*/degradation*' --x progress/flops --y val/skill"""
+  resdomains compare 'runs/*/degradation*' --x progress/flops --y val/skill
+  resdomains compare wandb:my-team/my-project/merges --push my-team/my-project"""
 
 OPTIONS = ("output", "x", "y", "title", "push", "format")
 AXES = ("progress/samples", "progress/flops", "progress/seconds", "step")
@@ -56,7 +60,7 @@ def run(name: str, tokens: list[str]) -> int:
         arguments.files,
         output,
         x=x,
-        y=arguments.options.get("y", "train/loss"),
+        y=arguments.options.get("y"),
         title=arguments.options.get("title"),
         kind=kind,
     )

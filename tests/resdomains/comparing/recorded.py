@@ -152,3 +152,12 @@ def same(one: Any, two: Any) -> bool:
     if isinstance(one, float) and isinstance(two, float) and math.isnan(one) and math.isnan(two):
         return True
     return bool(one == two)
+
+
+def walk(value: Any) -> list[dict[str, Any]]:
+    """All mappings within a plain value."""
+    if isinstance(value, dict):
+        return [value, *(found for child in value.values() for found in walk(child))]
+    if isinstance(value, list):
+        return [found for child in value for found in walk(child)]
+    return []

@@ -9,7 +9,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from resdomains.comparing import UnreadableRun, online, read_runs, run_table, seed_table
+from resdomains.comparing import (
+    RecordedRun,
+    UnreadableRun,
+    online,
+    read_runs,
+    run_table,
+    seed_table,
+)
 from resdomains.comparing.offline import PROBED
 from resdomains.comparing.online import read_online
 from tests.resdomains.comparing.recorded import (
@@ -90,6 +97,7 @@ def test_records_that_a_run_repeated_when_it_went_on_count_once(server: WandbSer
     )
     [*_, run] = read_online("wandb:resdomains")
     del server.runs["again"]
+    assert isinstance(run, RecordedRun)
     assert list(run.history["step"]) == [1, 2, 3, 4, 5]
     assert list(run.history["train/loss"]) == [2.0, 1.0, 2 / 3, 9.0, 9.0]
 
@@ -107,7 +115,7 @@ def test_what_is_not_there_is_said(
         with pytest.raises(ValueError, match=message):
             read_online(place)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    with pytest.raises(ValueError, match="cannot be read while WANDB_MODE is offline; unset it"):
+    with pytest.raises(ValueError, match="cannot be asked while WANDB_MODE is offline; unset it"):
         read_online("wandb:resdomains")
 
 
@@ -116,8 +124,8 @@ def test_what_is_not_there_is_said(
     [
         ("Viewer", {"errors": [{"message": "no such key"}]}, "no such key"),
         ("Runs", {"errors": [{"message": "permission denied"}]}, "permission denied"),
-        ("Runs", {"data": {"project": {"runs": {"edges": [{}]}}}}, "W&B cannot be read: "),
-        ("Runs", {"data": 3}, "W&B cannot be read: "),
+        ("Runs", {"data": {"project": {"runs": {"edges": [{}]}}}}, "W&B refused or failed: "),
+        ("Runs", {"data": 3}, "W&B refused or failed: "),
     ],
 )
 def test_a_refusal_is_passed_on(
@@ -151,7 +159,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(online, "_PATIENCE", 1)
     server.silent = True
     begun = time.monotonic()
-    with pytest.raises(ValueError, match="W&B cannot be read: Failed to verify credentials"):
+    with pytest.raises(ValueError, match="W&B refused or failed: Failed to verify credentials"):
         read_online("wandb:resdomains")
     server.silent = False
     assert time.monotonic() - begun < 20

@@ -48,6 +48,16 @@ def test_a_killed_run_is_unfinished_and_not_lost(tmp_path: Path) -> None:
     assert len(found.runs) == 2
 
 
+def test_a_study_is_found_by_its_name_unless_a_path_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("runs/studies/merges/task/config/run"), run_id="of_study")
+    assert [run.run_id for run in read_runs(["merges"]).runs] == ["of_study"]
+    write_folder(Path("merges/run"), run_id="of_path")
+    assert [run.run_id for run in read_runs(["merges"]).runs] == ["of_path"]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"), [("nothing", "is not there"), ("empty", "holds no run")]
 )

@@ -6,21 +6,12 @@ from typing import Any
 import pytest
 
 from resdomains.comparing.wandb_report import ReportPlan, build_report, build_workspace
-from tests.resdomains.comparing.recorded import record
+from tests.resdomains.comparing.recorded import record, walk
 
 
 def plan() -> ReportPlan:
     runs = [record("one"), record("two", task="texts"), record("three", task="texts")]
     return ReportPlan.of(runs, "Merges", "progress/samples", "train/loss")
-
-
-def walk(value: Any) -> list[dict[str, Any]]:
-    """All mappings within a plain value."""
-    if isinstance(value, dict):
-        return [value, *(found for child in value.values() for found in walk(child))]
-    if isinstance(value, list):
-        return [found for child in value for found in walk(child)]
-    return []
 
 
 def spec(built: Any) -> list[dict[str, Any]]:
@@ -40,14 +31,15 @@ def test_panels_are_over_the_shared_axes_and_runs_are_those_compared(build: Any)
     assert ("progress/samples", "train/loss") in lines
     assert ("progress/samples", "residual/grad_ratio") in lines
     filters = [part for part in found if part.get("op") == "IN"]
-    assert filters
-    assert all(part["value"] == ["one", "two", "three"] for part in filters)
+    assert filters[0]["value"] == ["one", "two", "three"]
     assert all(part["key"]["name"] == "run_id" for part in filters)
 
 
 def test_a_report_has_a_run_set_for_each_task() -> None:
-    names = [part["name"] for part in spec(build_report(plan(), "", "p")) if "runFeed" in part]
-    assert names == ["all tasks", "image_classification", "texts"]
+    parts = [part for part in spec(build_report(plan(), "", "p")) if "runFeed" in part]
+    assert [part["name"] for part in parts] == ["all tasks", "image_classification", "texts"]
+    chosen = [part["filters"]["filters"][0]["value"] for part in parts]
+    assert chosen == [["one", "two", "three"], ["one"], ["two", "three"]]
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
