@@ -84,7 +84,8 @@ def skill_over_compute(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figu
 def score_over_depth(seeds: pd.DataFrame) -> Figure | None:
     """Draw the best validation score over depth, a panel each domain and a line each merge, with its seeds' spread.
 
-    With plain twins (`BranchOnly`) this is the figure of degradation (He et al. 2015, figure 1).
+    A dashed line is the score on the training data, where runs had it measured (`TrainScore`). With plain twins
+    (`BranchOnly`) this is the figure of degradation (He et al. 2015, figure 1).
     """
     known = seeds[seeds["best_score"].notna() & seeds["depth"].notna()]
     panels = {
@@ -95,24 +96,17 @@ def score_over_depth(seeds: pd.DataFrame) -> Figure | None:
     if not panels:
         return None
     colours = _colours(known["merge"])
-    figure, grid = _panels(1, len(panels))
-    for axes, ((task, config), rows) in zip(grid[0], panels.items(), strict=True):
+    trained = known["train_score"].notna().any()
+    figure, all_axes = _wrapped(len(panels))
+    for axes, ((task, config), rows) in zip(all_axes, panels.items(), strict=True):
         for merge, line in rows.groupby("merge", sort=False):
             line = line.sort_values("depth")
-            axes.errorbar(
-                line["depth"],
-                line["best_score"],
-                yerr=line["best_score_sd"].fillna(0),
-                color=colours[merge],
-                marker="o",
-                markersize=4,
-                capsize=2,
-                label=merge,
-            )
+            _draw_spread(axes, line, "best_score", colours[merge], str(merge), "-")
+            if line["train_score"].notna().any():
+                _draw_spread(axes, line, "train_score", colours[merge], f"{merge}, training", "--")
         depths = sorted(rows["depth"].unique())
-        axes.set(
-            title=f"{task}\n{config}", xlabel="depth", ylabel="best validation score", xscale="log"
-        )
+        title = "score: validation (best), training" if trained else "best validation score"
+        axes.set(title=f"{task}\n{config}", xlabel="depth", ylabel=title, xscale="log")
         axes.xaxis.set_major_locator(FixedLocator(depths))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:.0f}")
@@ -234,8 +228,8 @@ def training_curves(
     if not panels:
         return None
     colours = _colours(table["merge"])
-    figure, grid = _panels(1, len(panels))
-    for axes, ((task, config), lines) in zip(grid[0], panels.items(), strict=True):
+    figure, all_axes = _wrapped(len(panels))
+    for axes, ((task, config), lines) in zip(all_axes, panels.items(), strict=True):
         shades = _shades(first["depth"] for first, _ in lines)
         for first, of in lines:
             label = _count(f"{first['merge']}, depth {_depth(first['depth'])}", len(of))
@@ -266,6 +260,23 @@ def pareto_front(
             best = value
             front.append((place, value))
     return sorted(front)
+
+
+def _draw_spread(
+    axes: "Axes", line: pd.DataFrame, name: str, colour: str, label: str, style: str
+) -> None:
+    """A mean over depth, with a standard deviation to both sides."""
+    axes.errorbar(
+        line["depth"],
+        line[name],
+        yerr=line[f"{name}_sd"].fillna(0),
+        color=colour,
+        linestyle=style,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        label=label,
+    )
 
 
 def _curves(
@@ -315,6 +326,16 @@ def _panels(
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, [list(row) for row in grid]
+
+
+def _wrapped(count: int, most: int = 3) -> "tuple[Figure, list[Axes]]":
+    """Panels in rows of `most`, so that a page shows them large enough to be read."""
+    rows = math.ceil(count / most)
+    figure, grid = _panels(rows, min(count, most))
+    every = [axes for row in grid for axes in row]
+    for axes in every[count:]:
+        axes.set_axis_off()
+    return figure, every[:count]
 
 
 def _setup(rows: pd.DataFrame) -> "pd.Series[str]":

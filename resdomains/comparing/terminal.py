@@ -6,7 +6,10 @@ from rich.table import Table
 from resdomains.comparing.page import number
 
 # What a line of some 100 characters holds; the page and the CSV have all.
-_SHOWN = ("task", "config", "merge", "depth", "seeds", "best_score", "test_score", "seconds")
+_SHOWN = (
+    *("task", "config", "merge", "depth", "seeds"),
+    *("train_score", "best_score", "test_score", "seconds"),
+)
 
 
 def terminal_table(seeds: pd.DataFrame) -> Table:

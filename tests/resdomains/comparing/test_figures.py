@@ -55,6 +55,24 @@ def test_lines_are_means_over_seeds(runs: list[RecordedRun]) -> None:
     assert texts.get_ydata()[-1] == pytest.approx(0.35)
 
 
+def test_training_scores_are_dashed_lines_of_their_own() -> None:
+    trained = [
+        record(
+            f"{depth}-{seed}",
+            depth=depth,
+            seed=seed,
+            setup=f"{depth}",
+            rows=[*rows(9), {"step": 9, "train/score": 0.9 + 0.01 * seed}],
+        )
+        for depth in (8, 32)
+        for seed in (0, 2)
+    ]
+    axes = drawn(trained)["score_over_depth"].axes[0]  # type: ignore[attr-defined]
+    [dashed] = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert np.allclose(dashed.get_ydata(), 0.91)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Add", "Add, training"]
+
+
 def test_gradient_norms_are_relative_to_their_mean(runs: list[RecordedRun]) -> None:
     axes = drawn(runs)["residual_profile"].axes[0]  # type: ignore[attr-defined]
     assert np.allclose(axes.lines[0].get_ydata(), [4 / 3, 2 / 3])
