@@ -72,14 +72,16 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             near = nearest(name, SETTINGS)
             meant = f"did you mean {near!r}? " if near else ""
             raise ValueError(
-                f"slurm.{name}: no such setting; {meant}settings: {', '.join(SETTINGS)}"
+                f"slurm.{name}: no such setting; {meant}a job is one task on one node, and has these settings: "
+                + ", ".join(SETTINGS)
             )
         allowed = SETTINGS[name]
         if not isinstance(value, allowed) or (isinstance(value, bool) and name != "exclusive"):
             words = getattr(allowed, "__name__", str(allowed))
             raise ValueError(f"slurm.{name}: expected {words}, got {value!r}")
-        if isinstance(value, int | float) and value < (0 if name == "gpus_per_node" else 1):
-            raise ValueError(f"slurm.{name}: expected a positive number, got {value!r}")
+        least = -1 if name == "gpus_per_node" else 0
+        if isinstance(value, int | float) and value <= least:
+            raise ValueError(f"slurm.{name}: expected a number above {least}, got {value!r}")
 
 
 class Fit:

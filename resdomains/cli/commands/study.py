@@ -61,7 +61,7 @@ examples:
   resdomains study my_study.yaml --sweep > sweep.yaml
   resdomains compare runs/studies/my_study"""
 
-_SWITCHES = ("dry-run", "sweep")
+_SWITCHES = ("--dry-run", "--sweep")
 _OPTIONS = ("jobs", "root", "only", "executor")
 
 
@@ -70,8 +70,8 @@ def run(name: str, tokens: list[str]) -> int:
     if {"-h", "--help"} & set(tokens):
         print(HELP)
         return 0
-    switched = {switch for switch in _SWITCHES if f"--{switch}" in tokens}
-    rest = [token for token in tokens if token.removeprefix("--") not in switched]
+    switched = set(_SWITCHES) & set(tokens)
+    rest = [token for token in tokens if token not in switched]
     arguments = split(rest, options=_OPTIONS, roots=("slurm",), files=True)
     if len(arguments.files) != 1:
         raise CliError("`resdomains study` needs one STUDY: a file, or one of `resdomains configs`")
@@ -88,11 +88,11 @@ def run(name: str, tokens: list[str]) -> int:
             study = chosen(study, [part.strip() for part in only.split(",")])
         except ValueError as error:
             raise CliError(f"--only {error}") from error
+    if "--sweep" in switched:
+        return _print_sweep(study, arguments)
     for config in sorted({config for run in study.runs for config in run.configs}):
         find_config(config)
-    if "sweep" in switched:
-        return _print_sweep(study, arguments)
-    if "dry-run" in switched:
+    if "--dry-run" in switched:
         from resdomains.cli.costs import show_costs
 
         status = show_costs(study)

@@ -1,7 +1,8 @@
 """Each process of a study has a GPU of those that the study itself may use."""
 
-import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,15 @@ import pytest
 from resdomains.studies import State
 from resdomains.studies.local import LocalExecutor, visible_gpus
 
-STAND_IN = """\
-#!/bin/sh
-echo "$CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS"
-sleep 0.2
-"""
+LONG = "for n in $(seq 600); do sleep 0.05; done"  # between two of which a shell sees to its traps
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Let a script take the place of `resdomains fit`."""
+    script = folder / "python"
+    script.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
 
 
 @pytest.mark.parametrize(
@@ -33,20 +38,49 @@ def test_the_gpus_are_those_that_may_be_used(said: str, gpus: list[str]) -> None
 def test_a_job_has_one_of_the_gpus_and_gives_it_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "python").write_text(STAND_IN)
-    (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    stand_in(tmp_path, monkeypatch, 'echo "$CUDA_VISIBLE_DEVICES"', "test $4 = b || exec sleep 60")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5a1c")
     executor = LocalExecutor(2, ["2", "GPU-5a1c"])
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
-    jobs = [executor.start("a", [], first), executor.start("b", [], second)]
+    jobs = [executor.start("a", ["a"], first), executor.start("b", ["b"], second)]
     jobs[1].process.wait()
     assert jobs[1].look() is State.FINISHED
-    executor.start("c", [], third).process.wait()
+    assert jobs[0].look() is State.RUNNING
+    jobs.append(executor.start("c", ["c"], third))
+    wait_for(third.read_text)
     executor.leave(jobs)
-    given = [path.read_text().split()[0] for path in (first, second, third)]
-    # The first may have ended too.
-    assert given in (["2", "GPU-5a1c", "GPU-5a1c"], ["2", "GPU-5a1c", "2"])
+    given = [path.read_text().strip() for path in (first, second, third)]
+    assert given == ["2", "GPU-5a1c", "GPU-5a1c"]
+
+
+def wait_for(found: Callable[[], object]) -> None:
+    until = time.monotonic() + 30
+    while not found():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_processes_that_are_left_save_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, "trap 'echo saved; exit 143' TERM", "echo on", LONG)
+    executor = LocalExecutor(1)
+    job = executor.start("a", [], tmp_path / "log")
+    wait_for((tmp_path / "log").read_text)
+    assert executor.leave([job]) == "the running runs were saved"
+    assert job.look() is State.STOPPED
+    assert "saved" in (tmp_path / "log").read_text()
+
+
+def test_a_process_whose_time_is_up_saves_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, "trap 'echo saved; exit 143' TERM", "echo on", LONG)
+    job = LocalExecutor(1, minutes=0.01).start("a", [], tmp_path / "log")
+    wait_for(lambda: job.look() is not State.RUNNING)
+    assert job.look() is State.OVER_TIME
+    assert job.seconds > 0.6
+    assert (tmp_path / "log").read_text() == "on\nsaved\n"
 
 
 def test_more_jobs_than_gpus_share_them() -> None:

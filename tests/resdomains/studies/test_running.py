@@ -14,9 +14,8 @@ import pytest
 import yaml
 
 from resdomains.cli.main import main
+from resdomains.studies import Tracked, read_study
 from tests.resdomains.launching import ALONE, ROOT, surroundings
-
-pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 STUDY: dict[str, Any] = {
@@ -62,9 +61,10 @@ def wait_for(found: Callable[[], T | None]) -> T:
     return value
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     """By kill -9: the study first, then the run that it left at work, which the next study waits for."""
-    study = {**STUDY, "axes": {}, "seeds": [0, 1]}
+    study = {**STUDY, "axes": {"model.backbone.layers": [[1, 1]]}, "seeds": [0, 1]}
     study["set"] = {**STUDY["set"], "trainer.max_epochs": 3, "run.save_every_n_steps": 5}
     whole = start(tmp_path / "whole", study, "--jobs", "2")
     out, err = whole.communicate(timeout=240)
@@ -75,8 +75,8 @@ def test_a_study_that_is_killed_goes_on_and_repeats_nothing(tmp_path: Path) -> N
     root = tmp_path / "killed" / "runs" / "studies" / "small"
 
     def at_work() -> Path | None:
-        """The second run's folder, once it has trained and the first has finished."""
-        folders = {path.parent for path in root.glob("*/*/*/checkpoints")}
+        """The second run's folder, once it has saved and the first has finished."""
+        folders = {path.parents[1] for path in root.glob("*/*/*/checkpoints/last.ckpt")}
         done = {folder for folder in folders if '"finished"' in summary(folder)}
         return (folders - done).pop() if len(folders) == 2 and done else None
 
@@ -107,6 +107,7 @@ def summary(folder: Path) -> str:
     return (folder / "summary.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     """Those that are chosen: the third is not run, nor are the others compared."""
     study = {**STUDY, "axes": {"data.batch_size": [100000, 64, 32]}}
@@ -121,6 +122,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert not (root / "comparison").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_each_setup_costs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_dry_run_says_what_each_setup_costs(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_config_is_wrong_is_named_before_any_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,3 +152,29 @@ def test_a_run_whose_config_is_wrong_is_named_before_any_runs(
     assert (
         "image_classification/digits, Ad, seed 0: model.backbone.merge" in capsys.readouterr().err
     )
+
+
+def test_the_newest_score_is_read_as_the_table_grows(tmp_path: Path) -> None:
+    [run] = read_study({**STUDY, "axes": {}}, "small").runs
+    folder = tmp_path / "image_classification" / "digits" / run.id
+    tracked = Tracked(run, tmp_path)
+    assert tracked.score is None
+    folder.mkdir(parents=True)
+    table = folder / "metrics.csv"
+    table.write_text("step,train/loss,val/score\n1,2.0,\n2,,0.25\n")
+    assert tracked.score == 0.25
+    with table.open("r+") as file:  # what has been read is not read again
+        file.write("step,train/loss,val/other")
+    with table.open("a") as file:
+        file.write("3,1.5,\n4,,0.5")
+        file.flush()
+        assert tracked.score == 0.25  # a half-written line counts when it is whole
+        file.write("625\n")
+    assert tracked.score == 0.5625
+    # A new column: the file is another.
+    draft = folder / "metrics.csv.part"
+    draft.write_text("lr,step,train/loss,val/score\n,2,,0.75\n")
+    draft.replace(table)
+    assert tracked.score == 0.75
+    table.unlink()
+    assert tracked.score == 0.75
