@@ -425,6 +425,13 @@ class _Fit:
         }
         return {name: _json_value(value) for name, value in values.items()}
 
+    def _checkpoints(self) -> dict[str, Path]:
+        """The best and the last checkpoint that are there, by the names of W&B's aliases."""
+        best = self._best_path()
+        found = {} if best is None else {"best": Path(best)}
+        found["latest"] = self.run.last_checkpoint
+        return {alias: path for alias, path in found.items() if path.is_file()}
+
     def _best_score(self) -> float | None:
         for callback in self.trainer.checkpoint_callbacks:
             if (
@@ -444,7 +451,9 @@ class _Fit:
         except OSError as failure:
             complain(f"summary.json could not be written: {failure.strerror}")
         record = self._wandb()
-        unsent = None if record is None else record.finish(status == "finished", summary)
+        unsent = None
+        if record is not None:
+            unsent = record.finish(status == "finished", summary, self._checkpoints())
         if record is not None and unsent is not None:
             complain(f"W&B {unsent}; `wandb sync {report.relative(record.folder)}` sends the rest")
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pytorch_lightning.loggers import WandbLogger
 from resdomains import schema
 
 if TYPE_CHECKING:
+    from wandb import Artifact
     from wandb import Run as WandbRun
 
 _warn = logging.getLogger(__name__).warning
@@ -32,6 +34,8 @@ class WandbOptions:
         tags: Labels.
         init_timeout: Seconds to wait for the server when a run begins; without an answer the run stays offline.
         finish_timeout: Seconds to wait at the end until everything is sent; the rest stays in the run's folder.
+        log_model: Whether the best and the last checkpoint become versions of the artifact `model-<run id>` when the
+            run ends; those of an offline run are sent from where they lie by `wandb sync`.
 
     Raises:
         ValueError: If a time is not positive, or `online` is asked for without being logged in.
@@ -45,6 +49,7 @@ class WandbOptions:
     tags: list[str] = field(default_factory=list)
     init_timeout: float = 30.0
     finish_timeout: float = 60.0
+    log_model: bool = False
 
     def __post_init__(self) -> None:
         for name in ("init_timeout", "finish_timeout"):
@@ -68,6 +73,9 @@ class WandbOptions:
         return "online" if _logged_in() else "offline"
 
 
+# Seconds. W&B asks its server before it takes a table, up to 40 s long where there is no answer.
+_SLOW_TABLE = 8.0
+
 # Nobody is waited for but W&B's process, which a busy machine starts late.
 _OFFLINE_TIMEOUT = 120.0
 
@@ -85,16 +93,25 @@ class WandbRecord(WandbLogger):
         run: What W&B began.
         finish_timeout: Seconds that it waits at the end.
         refusal: Why the server did not take the run, which is kept offline; None if it was not asked or took it.
+        log_model: Whether to log checkpoints at the end.
     """
 
-    def __init__(self, run: "WandbRun", finish_timeout: float, refusal: str | None = None) -> None:
+    def __init__(
+        self,
+        run: "WandbRun",
+        finish_timeout: float,
+        refusal: str | None = None,
+        log_model: bool = False,
+    ) -> None:
         # Lightning's own beginning would define `*` (a glob that competes with exact names and wins at random) and pass
         # an argument that W&B warns about.
         super().__init__(experiment=run, save_dir=run.dir)
         self.run = run
         self.finish_timeout = finish_timeout
         self.refusal = refusal
+        self.log_model = log_model
         self._lost = False
+        self._takes_tables = True
 
     @property
     def folder(self) -> Path:
@@ -107,12 +124,26 @@ class WandbRecord(WandbLogger):
         return None if self.run.offline else str(self.run.url)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Record values; what is logged after W&B's process died is in `metrics.csv` alone."""
-        if not self._lost:
-            try:
-                super().log_metrics(metrics, step)
-            except ConnectionError as error:
-                self._lose(error)
+        """Record values; what is logged after W&B's process died is in `metrics.csv` alone.
+
+        Once its server did not take a table, or only slowly, tables are in the run's folder alone.
+        """
+        import wandb
+
+        tables = any(isinstance(value, wandb.Table) for value in metrics.values())
+        if self._lost or (tables and not self._takes_tables):
+            return
+        begun = time.monotonic()
+        try:
+            super().log_metrics(metrics, step)
+        except ConnectionError as error:
+            self._lose(error)
+        except Exception as error:
+            if not tables:
+                raise
+            self._take_no_tables(_shortly(error))
+        if tables and self._takes_tables and time.monotonic() - begun > _SLOW_TABLE:
+            self._take_no_tables("it took too long")
 
     def plot_over_samples(self, names: Iterable[str]) -> None:
         """Draw values over the training samples seen."""
@@ -122,13 +153,21 @@ class WandbRecord(WandbLogger):
         except ConnectionError as error:
             self._lose(error)
 
-    def finish(self, succeeded: bool, result: Mapping[str, Any] | None = None) -> str | None:
+    def finish(
+        self,
+        succeeded: bool,
+        result: Mapping[str, Any] | None = None,
+        checkpoints: Mapping[str, Path] | None = None,
+    ) -> str | None:
         """End the record; returns what could not be sent and what sends it, if anything.
 
         Args:
             succeeded: Whether the run did what it was to do.
             result: What `summary.json` says, kept as `result` in the run's summary.
+            checkpoints: By alias, in the order of their versions, what to log if that was asked for.
         """
+        if self.log_model and not self._lost:
+            self._log_checkpoints(checkpoints or {}, result or {})
         try:
             if result is not None:
                 self.run.summary["result"] = dict(result)
@@ -145,6 +184,41 @@ class WandbRecord(WandbLogger):
                 wandb.teardown()
         return None
 
+    def _log_checkpoints(self, checkpoints: Mapping[str, Path], result: Mapping[str, Any]) -> None:
+        """Log versions of the artifact that Lightning's logger would call so, too."""
+        import wandb
+
+        try:
+            for alias, path in checkpoints.items():
+                part = result.get("best" if alias == "best" else "final") or {}
+                about = {"score": part.get(schema.VAL_SCORE), "original_filename": path.name}
+                facts = dict(self.run.config)
+                artifact = wandb.Artifact(
+                    f"model-{self.run.id}", type="model", metadata={**about, **facts}
+                )
+                # From where it lies, not from a copy in the user's home: it does not change any more.
+                artifact.add_file(str(path), name="model.ckpt", policy="immutable")
+                self.run.log_artifact(artifact, aliases=[alias])
+                self._wait_for(artifact)
+        except Exception as error:  # W&B's errors have no base in common
+            _warn("W&B took no checkpoint (%s); the run's folder has them", _shortly(error))
+
+    def _wait_for(self, artifact: "Artifact") -> None:
+        """Let a version arrive before the next, which might overtake it and leave the wrong one as the latest."""
+        import wandb
+
+        if self.run.offline:
+            return
+        try:
+            artifact.wait(timeout=max(1, round(self.finish_timeout)))
+        except wandb.Error as error:
+            if not isinstance(error.__cause__, TimeoutError):
+                raise
+
+    def _take_no_tables(self, reason: str) -> None:
+        self._takes_tables = False
+        _warn("W&B took no table (%s); the run goes on, and its folder has the rest", reason)
+
     def _lose(self, error: Exception) -> None:
         if not self._lost:
             self._lost = True
@@ -152,6 +226,11 @@ class WandbRecord(WandbLogger):
                 "W&B's process has ended (%s); the run goes on, and metrics.csv alone has the rest",
                 str(error) or type(error).__name__,
             )
+
+
+def _shortly(error: Exception) -> str:
+    """The first line of what was raised."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def begin_wandb(
@@ -226,6 +305,6 @@ def begin_wandb(
         run = begin("offline")
     for axis in ("trainer/global_step", *schema.PROGRESS):
         run.define_metric(axis)
-    record = WandbRecord(run, options.finish_timeout, refusal)
+    record = WandbRecord(run, options.finish_timeout, refusal, options.log_model)
     record.plot_over_samples([*schema.logged_names(list(metric_names)), *schema.RESIDUAL])
     return record

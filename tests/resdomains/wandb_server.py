@@ -212,6 +212,20 @@ class WandbServer(http.server.ThreadingHTTPServer):
         self.artifacts[int(artifact.removeprefix("a-"))].committed = True
         return {"commitArtifact": {"artifact": {"id": artifact, "digest": ""}}}
 
+    def _artifact_by_id(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        made = self.artifacts[int(values["id"].removeprefix("a-"))]
+        where = {"id": "p", "internalId": "1", "name": self.runs[made.run].project}
+        project = {**where, "entity": {"name": ENTITY}}
+        artifact: dict[str, Any] = dict.fromkeys(("description", "historyStep", "commitHash"))
+        artifact |= {"__typename": "Artifact", "id": values["id"], "versionIndex": 0, "size": 1}
+        artifact |= {"artifactType": {"name": made.kind}, "metadata": json.dumps(made.metadata)}
+        artifact |= {"tags": [], "aliases": [], "state": "COMMITTED", "digest": "", "fileCount": 1}
+        artifact |= {"digestAlgorithm": "MANIFEST_MD5", "ttlIsInherited": False}
+        artifact["ttlDurationSeconds"] = -1
+        artifact |= dict.fromkeys(("createdAt", "updatedAt"), "2026-01-01T00:00:00Z")
+        sequence = {"__typename": "ArtifactSequence", "name": made.name, "project": project}
+        return {"artifact": {**artifact, "artifactSequence": sequence}}
+
     # What reads runs.
 
     def _runs(self, values: Mapping[str, Any]) -> dict[str, Any]:

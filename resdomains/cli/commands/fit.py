@@ -19,6 +19,7 @@ runs/<task>/<config>/<time or id>.
   --run.save_every_n_steps N  save last.ckpt within epochs too
   --run.keep_last N       also keep the last N epochs' checkpoints, for `resdomains average`
   --run.wandb.mode MODE   auto, online, offline or disabled
+  --run.wandb.log_model true  log the best and the last checkpoint in W&B when the run ends
 
 examples:
   resdomains fit --config image_classification/digits

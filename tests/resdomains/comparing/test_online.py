@@ -26,6 +26,7 @@ from tests.resdomains.comparing.recorded import (
     write_offline,
     write_online,
 )
+from tests.resdomains.launching import ALONE, DIGITS, launch
 from tests.resdomains.wandb_server import ENTITY, StoredRun, WandbServer
 
 
@@ -176,3 +177,32 @@ def test_reading_ends_where_the_server_fails_from_some_time_on(
         read_online("wandb:resdomains")
     server.breaks, server.fails = None, False
     assert time.monotonic() - begun < 30
+
+
+@pytest.mark.slow
+def test_a_fit_is_in_wandb_what_it_is_in_its_folder_with_its_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WandbServer() as server:
+        server.log_in(monkeypatch)
+        options = ["--test_after_fit", "false", "--run.wandb.mode", "online"]
+        options += ["--run.wandb.log_model", "true", "--config", "probes/all"]
+        fit = launch([*ALONE, "fit", *DIGITS, *options], tmp_path)
+        assert fit.returncode == 0, fit.stderr
+        [one], [two] = (read_runs([p]).runs for p in ("wandb:resdomains", str(tmp_path / "runs")))
+        server.log_out()
+    first, second = (run_table([run]).drop(columns="source") for run in (one, two))
+    pd.testing.assert_frame_equal(first, second, check_dtype=False)
+    pd.testing.assert_frame_equal(one.profile, two.profile)
+    assert len(one.profile) == 2
+    best, last = (made for made in server.artifacts if made.kind == "model")
+    assert best.name == last.name == f"model-{one.run_id}"
+    # W&B moves `latest` to the newest version.
+    assert (set(best.aliases), set(last.aliases)) == ({"best", "latest"}, {"latest"})
+    assert best.metadata["score"] == fit.summary["best"]["val/score"]
+    assert last.metadata["score"] == fit.summary["final"]["val/score"]
+    assert best.metadata["merge"] == "Add"
+    for made in (best, last):
+        assert made.committed
+        file = fit.only(made.metadata["original_filename"])
+        assert made.files["model.ckpt"] == file.read_bytes()

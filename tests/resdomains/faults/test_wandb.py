@@ -1,84 +1,32 @@
 """W&B may be away, fail or die: training goes on and its record is whole. The client is W&B's own."""
 
-import http.server
 import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from resdomains import schema
 from resdomains.training import WandbOptions
 from tests.resdomains.launching import ALONE, DIGITS, Finished, end, launch, start
+from tests.resdomains.wandb_server import WandbServer
 
 FIT = [*ALONE, "fit", *DIGITS, "--test_after_fit", "false", "--run.wandb.mode", "online"]
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """As much of a W&B server as its client needs to begin a run, which later answers 500 to everything.
-
-    Args:
-        silent: Whether it takes every request and never answers.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, silent: bool = False) -> None:
-        super().__init__(("127.0.0.1", 0), _Answers)
-        self.closing = threading.Event()
-        self.silent = silent
-        self.fails = False
-
-
-class _Answers(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.server.silent:
-            self.server.closing.wait()
-            return
-        if self.server.fails:
-            self._answer(500, {})
-            return
-        # Once the run sends rows (its machine's, to begin with), nothing more is taken.
-        self.server.fails = "file_stream" in self.path
-        entity = {"id": "e", "name": "someone"}
-        project = {"id": "p", "name": "resdomains", "entity": entity}
-        bucket = {"id": "cnVu", "name": "run", "displayName": "run", "config": "{}"}
-        begun = {"bucket": {**bucket, "project": project}, "inserted": True}
-        uploads = {"runID": "cnVu", "uploadHeaders": [], "files": []}
-        self._answer(200, {"data": {"upsertBucket": begun, "createRunFiles": uploads}})
-
-    def _answer(self, status: int, content: dict[str, Any]) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *values: Any) -> None:
-        """Say nothing."""
+PROBED = ["--config", "probes/all", "--run.wandb.log_model", "true"]
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server(silent=getattr(request, "param", False)) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{made.server_address[1]}")
-        monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-        monkeypatch.delenv("WANDB_MODE", raising=False)
+def server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WandbServer]:
+    with WandbServer(silent=getattr(request, "param", False)) as made:
+        made.log_in(monkeypatch)
         yield made
-        made.closing.set()
-        made.shutdown()
+        made.log_out()
 
 
 def losses(run: Finished) -> list[tuple[int, float]]:
@@ -95,11 +43,16 @@ def losses(run: Finished) -> list[tuple[int, float]]:
 
 @pytest.mark.slow
 def test_a_server_that_fails_in_mid_run_holds_nothing_up_and_loses_nothing(
-    server: Server, tmp_path: Path
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = launch([*FIT, "--run.wandb.finish_timeout", "8"], tmp_path)
+    server.breaks = "file_stream"  # of rows: its machine's, to begin with
+    # W&B asks its server before it takes a table, for so many seconds; the probes log one.
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
+    run = launch([*FIT, *PROBED, "--run.wandb.finish_timeout", "8"], tmp_path)
     assert run.returncode == 0, run.stderr
     assert server.fails
+    assert run.stderr.count("W&B took no table (") == 1
+    assert run.stderr.count("W&B took no checkpoint (") == 1
     assert "http://127.0.0.1" in run.stdout
     said = "W&B did not take all of the run within 8 s; `wandb sync runs/image_classification"
     assert said in run.stderr
@@ -110,7 +63,7 @@ def test_a_server_that_fails_in_mid_run_holds_nothing_up_and_loses_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("server", [True], indirect=True, ids=["silent"])
 def test_neither_a_server_that_never_answers_nor_a_dead_client_ends_training(
-    server: Server, tmp_path: Path
+    server: WandbServer, tmp_path: Path
 ) -> None:
     options = ["--run.wandb.init_timeout", "2", "--trainer.max_epochs", "8"]
     with start([*FIT, *options], tmp_path) as process:
