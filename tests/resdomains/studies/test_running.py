@@ -66,29 +66,24 @@ def test_a_study_that_is_killed_goes_on_and_repeats_nothing(tmp_path: Path) -> N
     """By kill -9: the study first, then the run that it left at work, which the next study waits for."""
     study = {**STUDY, "axes": {"model.backbone.layers": [[1, 1]]}, "seeds": [0, 1]}
     study["set"] = {**STUDY["set"], "trainer.max_epochs": 3, "run.save_every_n_steps": 5}
-    # One at a time: by another share of the cores sums are rounded otherwise.
-    whole = start(tmp_path / "whole", study, "--jobs", "1")
+    # As many at a time as later: by another share of the cores sums are rounded otherwise.
+    whole = start(tmp_path / "whole", study, "--jobs", "2")
     out, err = whole.communicate(timeout=240)
     assert whole.returncode == 0, err
     assert "2/2  finished" in out
 
-    killed = start(tmp_path / "killed", study, "--jobs", "1")
+    killed = start(tmp_path / "killed", study, "--jobs", "2")
     root = tmp_path / "killed" / "runs" / "studies" / "small"
-
-    def at_work() -> Path | None:
-        """The second run's folder, once it has saved and the first has finished."""
-        folders = {path.parents[1] for path in root.glob("*/*/*/checkpoints/last.ckpt")}
-        done = {folder for folder in folders if '"finished"' in summary(folder)}
-        return (folders - done).pop() if len(folders) == 2 and done else None
-
-    second = wait_for(at_work)
+    saved = wait_for(lambda: next(root.glob("*/*/*_seed1-*/checkpoints/last.ckpt"), None))
+    second = saved.parents[1]
     left = int((second / ".lock").read_text().split()[1])
     os.kill(left, signal.SIGSTOP)  # at work for as long as this test wants
+    first = wait_for(lambda: next(root.glob("*/*/*_seed0-*/summary.json"), None)).parent
+    wait_for(lambda: '"finished"' in summary(first) or None)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    [first] = {path.parent for path in root.glob("*/*/*/summary.json")} - {second}
     before = (first / "summary.json").stat().st_mtime_ns
-    again = start(tmp_path / "killed", study, "--jobs", "1")
+    again = start(tmp_path / "killed", study, "--jobs", "2")
     assert again.stdout is not None
     assert "running elsewhere" in again.stdout.readline()
     assert '"running"' in summary(second)
