@@ -253,16 +253,14 @@ def begin_wandb(
         options: Where it goes.
         mode: Whether it is sent now.
         folder: Where its files lie.
-        run_id: What the run is known by; W&B goes on with a run of this id. A run of a sweep has the id that W&B's
-            agent gives instead, and this one in its config alone.
+        run_id: What the run is known by; W&B goes on with a run of this id. In a sweep W&B itself puts the id, project
+            and entity that its agent gives in place of these.
         name: The run's name.
         group: The group's name unless the options give one.
         tags: Labels beside those of the options.
         facts: The run's config, all plain.
         metric_names: The names of the task's own metrics.
     """
-    # Under W&B's agent the run is one that the sweep has begun, in the sweep's project: W&B takes these from the agent.
-    of_sweep = "WANDB_SWEEP_ID" in os.environ
     # W&B reports its own errors to its makers, which takes half a minute at the end where the server does not answer.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -272,13 +270,13 @@ def begin_wandb(
         if mode == "offline":
             patience = max(patience, _OFFLINE_TIMEOUT)
         return wandb.init(
-            id=None if of_sweep else run_id,
+            id=run_id,
             resume="allow" if mode == "online" else None,  # offline it makes a second fragment
             name=name,
             dir=str(folder),
             mode=mode,
-            project=None if of_sweep else options.project,
-            entity=None if of_sweep else options.entity,
+            project=options.project,
+            entity=options.entity,
             group=options.group or group,
             job_type=options.job_type,
             tags=[*tags, *options.tags],
