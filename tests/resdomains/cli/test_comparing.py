@@ -90,6 +90,7 @@ def test_what_is_left_out_is_said(compared: Compared) -> None:
     [
         ([], "needs RUNS"),
         (["nowhere"], "nowhere: is not there"),
+        (["wandb:team/"], "wandb:team/: expected wandb:PROJECT or wandb:ENTITY/PROJECT[/GROUP]"),
         (["RUNS", "--x", "epochs"], "--x epochs: "),
         (["RUNS", "--y", "val/accuracy"], "--y val/accuracy: no run logged it; logged are "),
         (["RUNS", "--output", "RUNS"], "holds other files"),

@@ -86,21 +86,20 @@ def test_a_group_is_read_alone_and_a_run_that_lies_here_too_counts_once(
 
 
 def test_records_that_a_run_repeated_when_it_went_on_count_once(server: WandbServer) -> None:
-    kept = server.runs["run1"].history
-    lines = [json.loads(line) for line in kept]
-    again = [{**line, "_step": 7 + line["_step"], "train/loss": 9.0} for line in lines[3:5]]
+    lines = [json.loads(line) for line in server.runs["run1"].history]
+    # Killed after step 4, it begins at this step again; killed after step 5, at step 3.
+    sent = [*lines[:4], *({**line, "train/loss": 9.0} for line in (*lines[3:5], *lines[2:5]))]
     server.runs["again"] = StoredRun(
         "resdomains",
         "again",
         config={name: {"value": value} for name, value in FACTS.items()},
-        # The second beginning repeats one step, the third one begins before.
-        history=[json.dumps(line) for line in [*lines[:4], *again, *again]],
+        history=[json.dumps({**row, "_step": number}) for number, row in enumerate(sent)],
     )
     [*_, run] = read_online("wandb:resdomains")
     del server.runs["again"]
     assert isinstance(run, RecordedRun)
     assert list(run.history["step"]) == [1, 2, 3, 4, 5]
-    assert list(run.history["train/loss"]) == [2.0, 1.0, 2 / 3, 9.0, 9.0]
+    assert list(run.history["train/loss"]) == [2.0, 1.0, 9.0, 9.0, 9.0]
 
 
 def test_what_is_not_there_is_said(

@@ -18,6 +18,7 @@ def test_checkpoints_of_an_offline_run_are_sent_later_where_that_was_asked_for(
     files = {"best": tmp_path / "best.ckpt", "latest": tmp_path / "last.ckpt"}
     for alias, path in files.items():
         path.write_bytes(alias.encode() * 1000)
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
     record = begin_wandb(
         WandbOptions(log_model=log_model),
         "offline",
@@ -41,5 +42,7 @@ def test_checkpoints_of_an_offline_run_are_sent_later_where_that_was_asked_for(
     if not log_model:
         assert sent == []
         return
+    # No copies elsewhere.
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert sent == [("model-run00000", "model", 0.75), ("model-run00000", "model", 0.5)]
     assert kept == [path.read_bytes() for path in files.values()]
