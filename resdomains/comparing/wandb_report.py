@@ -28,6 +28,9 @@ class ReportPlan:
         x: Axis of the training curves.
         y: What they show.
         profiled: Whether probes measured any of the runs.
+
+    Raises:
+        TypeError: If one of them is of another kind.
     """
 
     title: str
@@ -35,6 +38,13 @@ class ReportPlan:
     x: str
     y: str
     profiled: bool
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.title, self.x, self.y)):
+            raise TypeError("title, x and y must be texts")
+        ids = self.runs.values() if isinstance(self.runs, Mapping) else [None]
+        if not all(isinstance(of, list) and all(isinstance(i, str) for i in of) for of in ids):
+            raise TypeError("runs must be a list of ids for each task")
 
     @classmethod
     def of(cls, runs: Sequence[RecordedRun], title: str, x: str, y: str) -> "ReportPlan":

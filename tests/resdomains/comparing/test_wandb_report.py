@@ -1,5 +1,6 @@
 """The plan of a W&B report becomes a report and a workspace of W&B's own library."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,17 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert ReportPlan.read(path) == plan()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "x": 3}'])
+WHOLE = {"format": 1, "title": "t", "x": "x", "y": "y", "profiled": False, "runs": {"a": ["b"]}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{}", '{"format": 2}', '{"format": 1, "x": 3}'),
+        *(json.dumps(WHOLE | {"runs": runs}) for runs in (3, ["a"], {"a": "b"}, {"a": [1]})),
+        json.dumps(WHOLE | {"title": 3}),
+    ],
+)
 def test_other_files_are_refused_as_plans(content: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(content)
