@@ -127,7 +127,7 @@ class Tracked:
         run: The run.
         root: Folder of the study's runs.
         state: How it is.
-        seconds: How long it ran under this study.
+        seconds: How long its job ran; of one that finished earlier, how long it trained.
     """
 
     run: PlannedRun
@@ -212,8 +212,7 @@ class Runner:
         self.left = ""
         """What became of the running runs when the study was stopped."""
         for tracked in self.runs:
-            if tracked.summary.get("status") == "finished":
-                tracked.state = State.FINISHED
+            self._skip(tracked)
 
     def run(self, changed: Callable[[Tracked], None], poll: float = 0.5) -> None:
         """Run until all have ended.
@@ -254,6 +253,16 @@ class Runner:
             if tracked._job is not None:
                 self._look(tracked)
 
+    def _skip(self, tracked: Tracked) -> bool:
+        """Say whether a run has finished."""
+        summary = tracked.summary
+        if summary.get("status") != "finished":
+            return False
+        tracked.state = State.FINISHED
+        seconds = summary.get("seconds")
+        tracked.seconds = float(seconds) if isinstance(seconds, int | float) else 0.0
+        return True
+
     def _advance(self, tracked: Tracked) -> None:
         if tracked._job is not None:
             self._look(tracked)
@@ -262,9 +271,7 @@ class Runner:
                 return
             if tracked.in_use():
                 tracked.state = State.ELSEWHERE
-            elif tracked.summary.get("status") == "finished":
-                tracked.state = State.FINISHED
-            else:
+            elif not self._skip(tracked):
                 run = tracked.run
                 tracked._job = self.executor.start(run.id, run.arguments(self.root), tracked.log)
                 self._look(tracked)
@@ -284,10 +291,8 @@ class Runner:
         """Estimate how long the rest takes: unfinished runs take as long as finished ones of the same configs."""
         spent: dict[Sequence[str], list[float]] = {}
         for tracked in self.runs:
-            if tracked.state is State.FINISHED:
-                seconds = tracked.seconds or tracked.summary.get("seconds")
-                if seconds:
-                    spent.setdefault(tracked.run.configs, []).append(float(seconds))
+            if tracked.state is State.FINISHED and tracked.seconds:
+                spent.setdefault(tracked.run.configs, []).append(tracked.seconds)
         if not spent:
             return None
         every = [seconds for of in spent.values() for seconds in of]

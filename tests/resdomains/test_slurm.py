@@ -261,6 +261,7 @@ def test_a_study_sends_its_runs_to_the_cluster(slurm: Slurm, tmp_path: Path) -> 
         out, err = again.communicate(timeout=240)
     assert again.returncode == 1, err
     assert slurm.job(number)["Restarts"] == "1"
+    assert len(list(root.glob("logs/slurm/*_submission.sh"))) == 2
     assert json.loads(summary.read_text())["status"] == "finished"
     assert "finished: image_classification/digits, 64, seed 0" in out
     assert "failed: image_classification/digits, 100000, seed 0" in err

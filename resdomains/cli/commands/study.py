@@ -136,12 +136,8 @@ def _executor(study: "Study", root: Path, arguments: Arguments) -> "Executor":
 def _print_sweep(study: "Study", arguments: Arguments) -> int:
     from resdomains.studies.sweeps import sweep_of
 
-    beside = [
-        part
-        for name in ("root", "jobs")
-        if name in arguments.options
-        for part in (f"--{name}", arguments.options[name])
-    ]
+    root = arguments.options.get("root")
+    beside = [] if root is None else ["--root", root]
     try:
         sweep = sweep_of(study, arguments.files[0], beside)
     except ValueError as error:
