@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -78,23 +79,22 @@ def connect() -> Any:
         raise ValueError(f"W&B cannot be asked while WANDB_MODE is {mode}; unset it")
     import wandb
 
-    wandb.setup(
-        wandb.Settings(
-            silent=True,
-            x_graphql_timeout_seconds=_PATIENCE,
-            x_graphql_retry_max=_RETRIES,
-            x_graphql_retry_wait_min_seconds=_PAUSE,
-            x_graphql_retry_wait_max_seconds=_PAUSE,
-            x_file_transfer_timeout_seconds=_PATIENCE,
-            x_file_transfer_retry_max=_RETRIES,
-            x_file_transfer_retry_wait_min_seconds=_PAUSE,
-            x_file_transfer_retry_wait_max_seconds=_PAUSE,
-        )
+    patient = wandb.Settings(
+        silent=True,
+        x_graphql_timeout_seconds=_PATIENCE,
+        x_graphql_retry_max=_RETRIES,
+        x_graphql_retry_wait_min_seconds=_PAUSE,
+        x_graphql_retry_wait_max_seconds=_PAUSE,
+        x_file_transfer_timeout_seconds=_PATIENCE,
+        x_file_transfer_retry_max=_RETRIES,
+        x_file_transfer_retry_wait_min_seconds=_PAUSE,
+        x_file_transfer_retry_wait_max_seconds=_PAUSE,
     )
-    if not wandb.login(prompt=False, verify=False):
-        raise ValueError("not logged in to W&B; `wandb login` does that")
     with naming_failures():
-        return wandb.Api(timeout=2 * _PATIENCE)
+        wandb.setup(patient)
+        if wandb.login(prompt=False, verify=False):
+            return wandb.Api(timeout=2 * _PATIENCE)
+    raise ValueError("not logged in to W&B; `wandb login` does that")
 
 
 @contextmanager
@@ -210,5 +210,5 @@ def _profile(run: Any, table: Any) -> pd.DataFrame:
 
 
 def _shortly(error: Exception) -> str:
-    """The first line of what was raised."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """What was raised, on one line."""
+    return textwrap.shorten(str(error), 300) or type(error).__name__
