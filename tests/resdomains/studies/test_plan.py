@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from resdomains.studies import read_study
+from resdomains.studies import chosen, read_study
 
 FILE: dict[str, Any] = {
     "seeds": [0, 1],
@@ -129,3 +129,27 @@ def test_a_rule_that_fits_nothing_is_refused(rule: dict[str, str], message: str)
     base = {**FILE["bases"][0], "leave_out": [rule]}
     with pytest.raises(ValueError, match=message):
         read_study({**FILE, "bases": [base]}, "two")
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["Add_small_seed0-*"], 1),
+        (["*seed1*"], 6),
+        (["image_classification/digits/*", "*_seed0-*"], 10),
+        (["Add_*", "Add_*"], 6),
+        (["image_classification/*/Add*seed[01]-*"], 4),
+    ],
+)
+def test_runs_are_chosen_by_their_ids(names: list[str], count: int) -> None:
+    study = read_study(FILE, "two")
+    some = chosen(study, names)
+    assert len(some.runs) == count
+    assert [run for run in study.runs if run in some.runs] == some.runs
+    [one] = chosen(study, [study.runs[3].id]).runs
+    assert one is study.runs[3]
+
+
+def test_a_name_of_no_run_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no run 'Add_smal' in two; .*`--dry-run` lists|runs: "):
+        chosen(read_study(FILE, "two"), ["*", "Add_smal"])
