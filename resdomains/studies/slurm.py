@@ -92,11 +92,13 @@ class Fit:
 
     Args:
         command: The run's command line.
+        log: File for what the run says, to be added to.
         status: File for the run's exit status.
     """
 
-    def __init__(self, command: Sequence[str], status: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, status: Path) -> None:
         self.command = list(command)
+        self.log = log
         self.status = status
         self._process: int | None = None
 
@@ -113,7 +115,17 @@ class Fit:
         environment = {n: v for n, v in os.environ.items() if not n.startswith("SLURM_")}
         if "SLURM_CPUS_PER_TASK" in os.environ:
             environment["OMP_NUM_THREADS"] = os.environ["SLURM_CPUS_PER_TASK"]
-        with subprocess.Popen(self.command, env=environment, stdin=subprocess.DEVNULL) as process:
+        with (
+            # Its own: submitit gives its jobs a terminal, for which a run would colour what it says.
+            self.log.open("ab") as log,
+            subprocess.Popen(
+                self.command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            ) as process,
+        ):
             self._process = process.pid
             try:
                 status = process.wait()
@@ -134,7 +146,7 @@ class Fit:
             # Not `Popen.wait`, which the signal may have interrupted with its lock held.
             with suppress(ChildProcessError):  # it has ended
                 os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(Fit(self.command, self.status))
+        return DelayedSubmission(Fit(self.command, self.log, self.status))
 
 
 @dataclass(frozen=True)
@@ -282,7 +294,7 @@ class SlurmExecutor:
         status.unlink(missing_ok=True)
         try:
             self._submitit.update_parameters(**self._parameters(name, log))
-            job = self._submitit.submit(Fit(command, status))
+            job = self._submitit.submit(Fit(command, log.absolute(), status))
         except (FailedJobError, FailedSubmissionError) as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise SlurmError(f"Slurm did not take {name}: {said[-1]}") from error
@@ -292,7 +304,7 @@ class SlurmExecutor:
         """What submitit is asked for."""
         settings = dict(self._settings)
         beside = dict(settings.pop("additional_parameters", {}))
-        # All that is said goes to the run's log. A % is a pattern there, unless doubled.
+        # What Slurm and submitit say goes to the run's log too. A % is a pattern there, unless doubled.
         written = {
             "output": str(log.absolute()).replace("%", "%%"),
             "error": str(log.absolute()).replace("%", "%%"),
@@ -327,7 +339,7 @@ class SlurmExecutor:
         if not numbers:
             return "no job was queued or running"
         return (
-            f"its {len(numbers)} jobs go on; the same command finds them again\n"
+            "its jobs go on; the same command finds them again\n"
             f"  follow them: squeue --jobs {','.join(numbers)}\n  cancel them: scancel {' '.join(numbers)}"
         )
 

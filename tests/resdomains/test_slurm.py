@@ -268,3 +268,4 @@ def test_a_study_sends_its_runs_to_the_cluster(slurm: Slurm, tmp_path: Path) -> 
     assert "2 runs, 1 finished setups" in out
     [log] = root.glob("logs/64_*.log")
     assert log.read_text().count("last.ckpt (step") == 1
+    assert "\x1b" not in log.read_text()  # for no terminal
