@@ -63,7 +63,7 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in opened]
 
 
-def wait_for(what: str, found: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(what: str, found: Callable[[], bool], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end, f"no {what} after {seconds:.0f} s"
@@ -181,7 +181,8 @@ def test_a_preempted_job_is_queued_again_and_goes_on(
     wait_for("requeued job", lambda: state() == "PENDING")
     assert job.summary["status"] == "terminated"
     assert len(job.curve(schema.TRAIN_LOSS)) < 20
-    # A job that is queued again waits for two minutes otherwise.
+    # A job that is queued again waits for two minutes otherwise; one that begins in the second of its end is refused.
+    time.sleep(2)
     slurm("scontrol", "update", f"JobId={number}", "StartTime=now")
     wait_for("end", lambda: state() not in ("PENDING", "RUNNING", "COMPLETING"))
     assert state() == "COMPLETED", log.read_text()
