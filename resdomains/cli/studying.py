@@ -81,7 +81,7 @@ def _compare(study: Study, root: Path) -> None:
         [str(root)],
         root / "comparison",
         x=study.compare.get("x", "progress/samples"),
-        y=study.compare.get("y", "train/loss"),
+        y=study.compare.get("y"),
         title=study.compare.get("title", study.name),
         kind="table",
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from resdomains import schema
 from resdomains.comparing.runs import STEP, RecordedRun
@@ -50,6 +50,7 @@ def figures(
         "skill_over_compute": skill_over_compute(runs, table),
         "score_over_depth": score_over_depth(seeds),
         "residual_profile": residual_profile(runs, table),
+        "lesions": lesions(runs, table),
         "score_over_cost": score_over_cost(seeds),
         "training_curves": training_curves(runs, table, x=x, y=y),
     }
@@ -166,6 +167,43 @@ def residual_profile(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure
     return figure
 
 
+def lesions(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure | None:
+    """Draw the score without one block over its relative depth, and without k random ones over k, a column each domain.
+
+    Lines are means over seeds and draws, with the range of all (Veit et al. 2016, figures 4 and 5).
+    """
+    cut = [i for i, run in enumerate(runs) if _has(run.removal, "score")]
+    if not cut:
+        return None
+    kept = table.loc[cut]
+    domains = list(kept.groupby(["task", "config"], sort=False))
+    colours, shades = _colours(kept["merge"]), _shades(kept["depth"])
+    figure, grid = _panels(2, len(domains))
+    for column, ((task, config), rows) in enumerate(domains):
+        single, several = grid[0][column], grid[1][column]
+        for (merge, depth), same in rows.groupby(["merge", "depth"], dropna=False):
+            of = [runs[int(i)] for i in same.index]
+            style: dict[str, Any] = {"color": colours[merge], "alpha": shades.get(depth, 1.0)}
+            label = _count(f"{merge}, depth {_depth(depth)}", len(of))
+            _draw_single_lesions(single, of, style, label)
+            drawn = pd.concat([run.removal for run in of]).groupby("removed")["score"]
+            _draw_range(several, drawn, style, label)
+            whole = float(np.mean([run.removal["score_whole"].iloc[0] for run in of]))
+            for axes in (single, several):
+                axes.axhline(whole, linestyle="--", linewidth=1, **style)
+        single.set(
+            title=f"{task}\n{config}",
+            xlabel="relative depth of the block removed",
+            ylabel="score without it",
+        )
+        several.set(xlabel="random blocks removed, k", ylabel="score without them")
+        several.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in (single, several):
+            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+            _legend(axes)
+    return figure
+
+
 def score_over_cost(seeds: pd.DataFrame) -> Figure | None:
     """Draw the best validation score against peak memory and against speed, a column each domain, a point each setup.
 
@@ -277,6 +315,37 @@ def _draw_spread(
         capsize=2,
         label=label,
     )
+
+
+def _draw_single_lesions(
+    axes: "Axes", runs: Sequence[RecordedRun], style: Mapping[str, Any], label: str
+) -> None:
+    """Scores without one block; hollow where it changes the shape, missing where it cannot be removed."""
+    profiles = [run.profile for run in runs if _has(run.profile, "score_without")]
+    if not profiles:
+        return
+    every = pd.concat(profiles)
+    _draw_range(axes, every.groupby("relative_depth")["score_without"], style, label)
+    changing = every[every["lesion"] != "keeps the shape"]
+    means = changing.groupby("relative_depth")["score_without"].mean()
+    axes.plot(
+        means.index,
+        means,
+        "o",
+        markersize=4,
+        color=style["color"],
+        markerfacecolor="white",
+        zorder=3,
+    )
+
+
+def _draw_range(axes: "Axes", values: Any, style: Mapping[str, Any], label: str) -> None:
+    """Means of grouped values over their group, with the range of each."""
+    means = values.mean()
+    marker = "o" if len(means) <= 60 else ""
+    axes.plot(means.index, means, marker=marker, markersize=4, linewidth=1.5, label=label, **style)
+    band = {**style, "alpha": 0.15 * style["alpha"]}
+    axes.fill_between(means.index, values.min(), values.max(), linewidth=0, **band)
 
 
 def _curves(

@@ -8,11 +8,12 @@ import pandas as pd
 
 from resdomains.comparing.runs import RecordedRun, UnreadableRun
 
-SUMMARY, METRICS, PROFILE = "summary.json", "metrics.csv", "probes/profile.csv"
+SUMMARY, METRICS = "summary.json", "metrics.csv"
+PROFILE, REMOVAL = "probes/profile.csv", "probes/removal.csv"
 
 
 def read_folder(folder: Path) -> RecordedRun:
-    """Read a run's folder: `summary.json`, `metrics.csv` and, of probes, `probes/profile.csv`.
+    """Read a run's folder: `summary.json`, `metrics.csv` and, of probes, `profile.csv` and `removal.csv`.
 
     Raises:
         UnreadableRun: If one of them is damaged, or the folder is no run's.
@@ -33,6 +34,7 @@ def read_folder(folder: Path) -> RecordedRun:
         result=summary if summary.get("status") != "running" else {},
         history=_csv(folder, METRICS),
         profile=_csv(folder, PROFILE),
+        removal=_csv(folder, REMOVAL),
     )
 
 

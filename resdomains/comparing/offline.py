@@ -74,6 +74,7 @@ def read_offline(path: Path) -> RecordedRun:
         result=result.get("result", {}),
         history=pd.DataFrame(rows),
         profile=read_table(path.parent / "files", tables.get(schema.PROFILE)),
+        removal=read_table(path.parent / "files", tables.get(schema.REMOVAL)),
     )
 
 

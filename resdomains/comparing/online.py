@@ -20,7 +20,7 @@ PREFIX = "wandb:"
 _AT_ONCE = 8
 # Seconds that a request may take, how often it is tried again and after how many: W&B itself goes on for hours.
 _PATIENCE, _RETRIES, _PAUSE = 15, 2, 2.0
-# A profile has a row for each block; what is larger is none.
+# A row for each block, or each draw of some; what is larger is none.
 _LARGEST_TABLE = 64 * 2**20
 
 
@@ -156,7 +156,8 @@ def _record(run: Any) -> RecordedRun:
         facts=facts,
         result=result if isinstance(result, Mapping) else {},
         history=pd.DataFrame(_once(map(_scalars, run.scan_history()))),
-        profile=_profile(run, summary.get(schema.PROFILE)),
+        profile=_table(run, summary.get(schema.PROFILE)),
+        removal=_table(run, summary.get(schema.REMOVAL)),
     )
 
 
@@ -194,8 +195,8 @@ def _at(rows: list[dict[str, float]], step: float) -> Iterable[dict[str, float]]
         yield row
 
 
-def _profile(run: Any, table: Any) -> pd.DataFrame:
-    """The newest table of the probes; empty where W&B has none."""
+def _table(run: Any, table: Any) -> pd.DataFrame:
+    """The newest of a table of the probes; empty where W&B has none."""
     name = table.get("path") if isinstance(table, Mapping) else None
     if not isinstance(name, str):
         return pd.DataFrame()

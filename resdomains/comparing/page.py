@@ -27,6 +27,12 @@ _CAPTIONS = {
         "Over relative depth (blocks passed / all blocks): gradient norm of a block's parameters, and norm of the "
         "branch's term over the shortcut's.",
     ),
+    "lesions": (
+        "Lesions",
+        "Score of the trained networks without the branch of one block, and without those of k random blocks: means, "
+        "with the range over seeds and draws. A hollow point is a block that changes the shape; "
+        "dashed: the score of the whole network.",
+    ),
     "score_over_cost": (
         "Score over memory and speed",
         "Means over seeds; the number beside a point is its depth, the line joins setups that no other beats in both.",

@@ -35,6 +35,7 @@ class RecordedRun:
         result: How it ended, as in `summary.json`; empty for a run that was killed or goes on.
         history: A row for each record, in order, with the optimizer step as `step`.
         profile: The table `residual/profile` of its probes, with a row for each block; empty without probes.
+        removal: The table `residual/removal` of its lesions, with a row for each draw of random blocks; empty without.
 
     Raises:
         UnreadableRun: If the best results are no mapping, or records have no step.
@@ -47,6 +48,7 @@ class RecordedRun:
     result: Mapping[str, Any] = field(default_factory=dict)
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     profile: pd.DataFrame = field(default_factory=pd.DataFrame)
+    removal: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __post_init__(self) -> None:
         if not isinstance(self.result.get("best") or {}, Mapping):

@@ -62,8 +62,30 @@ def result(values: Sequence[Mapping[str, float]], status: str = "finished") -> d
 
 
 PROFILE = [
-    {"block": 1, "name": "a", "relative_depth": 0.5, "gradient_norm": 2.0, "contribution": 0.5},
-    {"block": 2, "name": "b", "relative_depth": 1.0, "gradient_norm": 1.0, "contribution": 0.25},
+    {
+        **{
+            "block": 1,
+            "name": "a",
+            "relative_depth": 0.5,
+            "gradient_norm": 2.0,
+            "contribution": 0.5,
+        },
+        **{"score_without": 0.2, "lesion": "changes the shape"},
+    },
+    {
+        **{
+            "block": 2,
+            "name": "b",
+            "relative_depth": 1.0,
+            "gradient_norm": 1.0,
+            "contribution": 0.25,
+        },
+        **{"score_without": 0.7, "lesion": "keeps the shape"},
+    },
+]
+REMOVAL = [
+    {"removed": k, "draw": draw, "score": score, "score_whole": 0.9, "blocks": "1 2"}
+    for k, draw, score in ((1, 1, 0.8), (1, 2, 0.6), (2, 1, 0.3))
 ]
 
 
@@ -80,6 +102,7 @@ def record(run_id: str = "run00000", **changes: Any) -> RecordedRun:
         result={} if status == "running" else result(values, status),
         history=pd.DataFrame(values),
         profile=pd.DataFrame(PROFILE),
+        removal=pd.DataFrame(REMOVAL),
     )
 
 
@@ -95,6 +118,7 @@ def write_folder(
     (folder / "summary.json").write_text(json.dumps(summary))
     _write(folder / "metrics.csv", values)
     _write(folder / "probes" / "profile.csv", PROFILE)
+    _write(folder / "probes" / "removal.csv", REMOVAL)
     return folder
 
 
@@ -133,8 +157,8 @@ def _send(
     for row in values:
         row = dict(row)
         run.log({"trainer/global_step": row.pop("step"), **row})
-    table = wandb.Table(columns=list(PROFILE[0]), data=[list(row.values()) for row in PROFILE])
-    run.log({"residual/profile": table})
+    for key, found in (("residual/profile", PROFILE), ("residual/removal", REMOVAL)):
+        run.log({key: wandb.Table(list(found[0]), [list(row.values()) for row in found])})
     run.summary["result"] = result(values)
     run.finish()
 

@@ -39,6 +39,7 @@ def test_each_figure_is_drawn_with_a_panel_for_each_domain(runs: list[RecordedRu
         "skill_over_compute": 1,
         "score_over_depth": 2,
         "residual_profile": 4,
+        "lesions": 4,
         "score_over_cost": 4,
         "training_curves": 2,
     }
@@ -78,10 +79,24 @@ def test_gradient_norms_are_relative_to_their_mean(runs: list[RecordedRun]) -> N
     assert np.allclose(axes.lines[0].get_ydata(), [4 / 3, 2 / 3])
 
 
+def test_lesions_are_means_over_draws_and_seeds(runs: list[RecordedRun]) -> None:
+    axes = drawn(runs)["lesions"].axes  # type: ignore[attr-defined]
+    single, several = axes[0], axes[2]
+    [line, *_] = single.lines
+    assert list(line.get_xdata()) == [0.5, 1.0]
+    assert np.allclose(line.get_ydata(), [0.2, 0.7])
+    hollow = next(line for line in single.lines if line.get_markerfacecolor() == "white")
+    assert list(hollow.get_xdata()) == [0.5]
+    assert np.allclose(several.lines[0].get_ydata(), [0.7, 0.3])
+    assert [line.get_ydata()[0] for line in several.lines if line.get_linestyle() == "--"] == [
+        0.9
+    ] * 4
+
+
 def test_what_runs_do_not_have_is_not_drawn() -> None:
     one = record(rows=[{"step": 1, "train/loss": 1.0}])
     table = run_table([one])
-    assert set(figures([one], table, seed_table(table))) <= {"residual_profile"}
+    assert set(figures([one], table, seed_table(table))) <= {"residual_profile", "lesions"}
 
 
 def test_the_front_holds_what_no_other_point_beats() -> None:

@@ -26,6 +26,7 @@ def test_a_file_gives_the_rows_of_the_csv(kept: Path, tmp_path: Path) -> None:
         one.history.sort_index(axis=1), two.history.sort_index(axis=1), check_dtype=False
     )
     pd.testing.assert_frame_equal(one.profile, two.profile)
+    pd.testing.assert_frame_equal(one.removal, two.removal)
     first, second = (run_table([run]).drop(columns="source").iloc[0] for run in (one, two))
     assert all(same(a, b) for a, b in zip(first, second, strict=True))
 
@@ -77,7 +78,7 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_a_damaged_table_is_named(kept: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(kept.parent, tmp_path / "copied")
-    [table] = folder.rglob("*.table.json")
+    [table] = folder.rglob("profile*.table.json")
     table.write_text('{"columns": ["a"]}')
     with pytest.raises(UnreadableRun, match="is no table of W&B's"):
         read_offline(folder / kept.name)

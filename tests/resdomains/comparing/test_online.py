@@ -67,6 +67,7 @@ def test_server_file_and_folder_give_one_table(server: WandbServer, tmp_path: Pa
                 one.history.sort_index(axis=1), two.history.sort_index(axis=1), check_dtype=False
             )
             pd.testing.assert_frame_equal(one.profile, two.profile)
+            pd.testing.assert_frame_equal(one.removal, two.removal)
         other = run_table(found.runs)
         pd.testing.assert_frame_equal(
             table.drop(columns="source"), other.drop(columns="source"), check_dtype=False
@@ -193,6 +194,7 @@ def test_a_fit_is_in_wandb_what_it_is_in_its_folder_with_its_checkpoints(
     first, second = (run_table([run]).drop(columns="source") for run in (one, two))
     pd.testing.assert_frame_equal(first, second, check_dtype=False)
     pd.testing.assert_frame_equal(one.profile, two.profile)
+    pd.testing.assert_frame_equal(one.removal, two.removal)
     assert len(one.profile) == 2
     best, last = (made for made in server.artifacts if made.kind == "model")
     assert best.name == last.name == f"model-{one.run_id}"
