@@ -28,6 +28,8 @@ except ModuleNotFoundError as missing:
 
 _CURVES = (schema.TRAIN_LOSS, schema.VAL_LOSS, schema.VAL_SCORE)
 _MARK, PLAN = "report.html", "wandb_report.json"
+# Of a line that goes into a file.
+_WIDE = 240
 
 
 def compare(
@@ -91,7 +93,10 @@ def compare(
     elif kind == "csv":
         print(seeds.to_csv(index=False), end="")
     else:
-        Console(highlight=False, soft_wrap=True).print(terminal_table(seeds))
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = _WIDE
+        console.print(terminal_table(seeds, console.width))
         print(f"\n{len(runs)} runs, {len(seeds)} finished setups; report {output / _MARK}")
     return 0
 

@@ -54,7 +54,7 @@ def carry_out(study: Study, root: Path, executor: Executor, *, comparing: bool =
         if tracked.state is State.FAILED:
             print("".join(f"  | {line}\n" for line in tracked.last_lines), file=sys.stderr, end="")
     if comparing and len(bad) < len(runner.runs):
-        _compare(study, root)
+        _compare(runner, root)
     return FAILED if bad else 0
 
 
@@ -74,11 +74,13 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _compare(study: Study, root: Path) -> None:
+def _compare(runner: Runner, root: Path) -> None:
+    """Compare the study's runs; runs that an earlier version of its file left beside them are none of them."""
     from resdomains.cli.comparing import compare
 
+    study = runner.study
     compare(
-        [str(root)],
+        [str(tracked.folder) for tracked in runner.runs if tracked.folder is not None],
         root / "comparison",
         x=study.compare.get("x", "progress/samples"),
         y=study.compare.get("y"),

@@ -46,9 +46,11 @@ def figures(
         x: Axis of the training curves.
         y: What the training curves show.
     """
+    table, seeds = _with_kinds(table), _with_kinds(seeds)
     drawn = {
         "skill_over_compute": skill_over_compute(runs, table),
         "score_over_depth": score_over_depth(seeds),
+        "cost_over_depth": cost_over_depth(seeds),
         "residual_profile": residual_profile(runs, table),
         "lesions": lesions(runs, table),
         "score_over_cost": score_over_cost(seeds),
@@ -83,35 +85,53 @@ def skill_over_compute(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figu
 
 
 def score_over_depth(seeds: pd.DataFrame) -> Figure | None:
-    """Draw the best validation score over depth, a panel each domain and a line each merge, with its seeds' spread.
+    """Draw the best validation score over depth, a panel each domain and a line each kind, with its seeds' spread.
 
     A dashed line is the score on the training data, where runs had it measured (`TrainScore`). With plain twins
     (`BranchOnly`) this is the figure of degradation (He et al. 2015, figure 1).
     """
-    known = seeds[seeds["best_score"].notna() & seeds["depth"].notna()]
-    panels = {
-        name: rows
-        for name, rows in known.groupby(["task", "config"], sort=False)
-        if rows["depth"].nunique() > 1
-    }
+    known = seeds[seeds["best_score"].notna()]
+    panels = _of_several_depths(known)
     if not panels:
         return None
-    colours = _colours(known["merge"])
+    colours = _colours(known["kind"])
     trained = known["train_score"].notna().any()
     figure, all_axes = _wrapped(len(panels))
     for axes, ((task, config), rows) in zip(all_axes, panels.items(), strict=True):
-        for merge, line in rows.groupby("merge", sort=False):
-            line = line.sort_values("depth")
-            _draw_spread(axes, line, "best_score", colours[merge], str(merge), "-")
+        for kind, line in rows.groupby("kind", sort=False):
+            _draw_spread(axes, line, "best_score", colours[kind], str(kind), "-")
             if line["train_score"].notna().any():
-                _draw_spread(axes, line, "train_score", colours[merge], f"{merge}, training", "--")
-        depths = sorted(rows["depth"].unique())
+                _draw_spread(axes, line, "train_score", colours[kind], f"{kind}, training", "--")
         title = "score: validation (best), training" if trained else "best validation score"
-        axes.set(title=f"{task}\n{config}", xlabel="depth", ylabel=title, xscale="log")
-        axes.xaxis.set_major_locator(FixedLocator(depths))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.set(title=f"{task}\n{config}", ylabel=title)
+        _depth_axis(axes, rows)
         _legend(axes)
+    return figure
+
+
+def cost_over_depth(seeds: pd.DataFrame) -> Figure | None:
+    """Draw peak memory and the time of a sample over depth, a column each domain and a line each kind."""
+    costs = {
+        "peak_memory_mib": "peak memory, MiB",
+        "milliseconds": "training time of a sample, ms",
+    }
+    known = seeds.assign(milliseconds=1000 / seeds["samples_per_second"])
+    # To first order: the spread of 1/x is that of x, relative to it.
+    spread = seeds["samples_per_second_sd"] / seeds["samples_per_second"]
+    known["milliseconds_sd"] = known["milliseconds"] * spread
+    panels = _of_several_depths(known[known[list(costs)].notna().any(axis=1)])
+    if not panels:
+        return None
+    colours = _colours(known["kind"])
+    figure, grid = _panels(len(costs), len(panels))
+    for column, ((task, config), rows) in enumerate(panels.items()):
+        for row, (name, title) in enumerate(costs.items()):
+            axes = grid[row][column]
+            for kind, line in rows[rows[name].notna()].groupby("kind", sort=False):
+                _draw_spread(axes, line, name, colours[kind], str(kind), "-")
+            axes.set(ylabel=title, yscale="log", title=f"{task}\n{config}" if row == 0 else "")
+            _depth_axis(axes, rows)
+            _legend(axes)
     return figure
 
 
@@ -133,14 +153,14 @@ def residual_profile(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure
         return None
     kept = table.loc[measured]
     domains = list(dict.fromkeys(zip(kept["task"], kept["config"], strict=True)))
-    colours = _colours(kept["merge"])
+    colours = _colours(kept["kind"])
     figure, grid = _panels(len(rows), len(domains))
     for column, (task, config) in enumerate(domains):
         of = kept[(kept["task"] == task) & (kept["config"] == config)].sort_values("depth")
         shades = _shades(of["depth"])
         for row, (name, title) in enumerate(rows.items()):
             axes = grid[row][column]
-            for (merge, depth), same in of.groupby(["merge", "depth"], dropna=False, sort=False):
+            for (kind, depth), same in of.groupby(["kind", "depth"], dropna=False, sort=False):
                 profiles = [runs[int(i)].profile for i in same.index]
                 profiles = [p for p in profiles if _has(p, name) and len(p) == len(profiles[0])]
                 if not profiles:
@@ -151,11 +171,11 @@ def residual_profile(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure
                 axes.plot(
                     profiles[0]["relative_depth"],
                     values,
-                    color=colours[merge],
+                    color=colours[kind],
                     alpha=shades.get(depth, 1.0),
                     marker="o" if len(values) <= 60 else "",
                     markersize=3,
-                    label=f"{merge}, depth {_depth(depth)}",
+                    label=f"{kind}, depth {_depth(depth)}",
                 )
             if not axes.lines:
                 axes.set_axis_off()  # these runs had no such probe
@@ -177,14 +197,14 @@ def lesions(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure | None:
         return None
     kept = table.loc[cut]
     domains = list(kept.groupby(["task", "config"], sort=False))
-    colours, shades = _colours(kept["merge"]), _shades(kept["depth"])
+    colours, shades = _colours(kept["kind"]), _shades(kept["depth"])
     figure, grid = _panels(2, len(domains))
     for column, ((task, config), rows) in enumerate(domains):
         single, several = grid[0][column], grid[1][column]
-        for (merge, depth), same in rows.groupby(["merge", "depth"], dropna=False):
+        for (kind, depth), same in rows.groupby(["kind", "depth"], dropna=False):
             of = [runs[int(i)] for i in same.index]
-            style: dict[str, Any] = {"color": colours[merge], "alpha": shades.get(depth, 1.0)}
-            label = _count(f"{merge}, depth {_depth(depth)}", len(of))
+            style: dict[str, Any] = {"color": colours[kind], "alpha": shades.get(depth, 1.0)}
+            label = _count(f"{kind}, depth {_depth(depth)}", len(of))
             _draw_single_lesions(single, of, style, label)
             drawn = pd.concat([run.removal for run in of]).groupby("removed")["score"]
             _draw_range(several, drawn, style, label)
@@ -219,20 +239,20 @@ def score_over_cost(seeds: pd.DataFrame) -> Figure | None:
     }
     if not domains:
         return None
-    colours = _colours(known["merge"])
+    colours = _colours(known["kind"])
     figure, grid = _panels(2, len(domains))
     for column, ((task, config), rows) in enumerate(domains.items()):
         for row, (name, (title, more)) in enumerate(costs.items()):
             axes = grid[row][column]
             points = rows[rows[name].notna()]
-            for merge, same in points.groupby("merge", sort=False):
+            for kind, same in points.groupby("kind", sort=False):
                 axes.plot(
                     same[name],
                     same["best_score"],
                     "o",
-                    color=colours[merge],
+                    color=colours[kind],
                     markersize=5,
-                    label=merge,
+                    label=kind,
                 )
                 for _, point in same.iterrows():
                     axes.annotate(
@@ -258,21 +278,21 @@ def training_curves(
     """Draw a logged value over an axis, a panel each domain, a line each setup: the mean of its seeds."""
     panels: dict[tuple[str, str], list[tuple[pd.Series[Any], list[RecordedRun]]]] = {}
     for (task, config), rows in table.groupby(["task", "config"], sort=False):
-        ordered = rows.sort_values(["merge", "depth"])
+        ordered = rows.sort_values(["kind", "depth"])
         for _, same in ordered.groupby(_setup(ordered), dropna=False, sort=False):
             of = [runs[int(i)] for i in same.index]
             if _curves(of, x, y):
                 panels.setdefault((str(task), str(config)), []).append((same.iloc[0], of))
     if not panels:
         return None
-    colours = _colours(table["merge"])
+    colours = _colours(table["kind"])
     figure, all_axes = _wrapped(len(panels))
     for axes, ((task, config), lines) in zip(all_axes, panels.items(), strict=True):
         shades = _shades(first["depth"] for first, _ in lines)
         for first, of in lines:
-            label = _count(f"{first['merge']}, depth {_depth(first['depth'])}", len(of))
+            label = _count(f"{first['kind']}, depth {_depth(first['depth'])}", len(of))
             shade = shades.get(first["depth"], 1.0)
-            _draw_mean(axes, of, x, y, colours[first["merge"]], label, shade)
+            _draw_mean(axes, of, x, y, colours[first["kind"]], label, shade)
         axes.set(title=f"{task}\n{config}", xlabel=_AXES.get(x, x), ylabel=y)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         _legend(axes)
@@ -298,6 +318,33 @@ def pareto_front(
             best = value
             front.append((place, value))
     return sorted(front)
+
+
+def _with_kinds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a `kind`: the merge, and network, coupling and memory where a domain's runs differ in them."""
+    domains = rows.groupby(["task", "config"])
+    differing = [
+        name for name in ("network", "coupling", "memory") if (domains[name].nunique() > 1).any()
+    ]
+    names = rows[["merge", *differing]].astype(object).fillna("?").astype(str)
+    return rows.assign(kind=names.agg(", ".join, axis=1) if len(rows) else names["merge"])
+
+
+def _of_several_depths(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows by domain, of domains whose runs differ in depth."""
+    known = rows[rows["depth"].notna()]
+    return {
+        (str(task), str(config)): of.sort_values("depth")
+        for (task, config), of in known.groupby(["task", "config"], sort=False)
+        if of["depth"].nunique() > 1
+    }
+
+
+def _depth_axis(axes: "Axes", rows: pd.DataFrame) -> None:
+    axes.set(xlabel="depth", xscale="log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted(rows["depth"].unique())))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:.0f}")
 
 
 def _draw_spread(
@@ -413,7 +460,7 @@ def _setup(rows: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _colours(names: Iterable[str]) -> Mapping[str, str]:
-    """A colour for each merge, the same in all panels."""
+    """A colour for each kind, the same in all panels."""
     return dict(zip(sorted(dict.fromkeys(names), key=str), _cycle(100), strict=False))
 
 

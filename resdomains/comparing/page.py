@@ -19,8 +19,12 @@ _CAPTIONS = {
     ),
     "score_over_depth": (
         "Score over depth",
-        "Best validation score for each merge; bars are one standard deviation over seeds. BranchOnly is the plain "
-        "network.",
+        "Best validation score for each merge (dashed: score on the training data); bars are one standard "
+        "deviation over seeds. BranchOnly is the plain network.",
+    ),
+    "cost_over_depth": (
+        "Cost over depth",
+        "Peak memory, and training time of a sample; bars are one standard deviation over seeds.",
     ),
     "residual_profile": (
         "What the blocks do",

@@ -82,6 +82,11 @@ def _row(run: RecordedRun) -> dict[str, Any]:
     }
 
 
+def _sortable(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The column with a value in place of each missing one."""
+    return column if pd.api.types.is_numeric_dtype(column) else column.map(str)
+
+
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
@@ -93,7 +98,7 @@ def _speed(run: RecordedRun) -> float | None:
 
 
 def seed_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each setup: the mean over its seeds, their standard deviation and their number.
+    """Return a row for each setup, sorted by what ran: the mean over its seeds, their standard deviation and number.
 
     Runs are repetitions of each other if they are equal in all but the seed, their data's settings and number of
     samples included; nothing is averaged over different data. Runs that did not finish are left out. A seed that ran
@@ -115,4 +120,5 @@ def seed_table(runs: pd.DataFrame) -> pd.DataFrame:
             row[f"{name}_sd"] = values.std()  # of one seed: missing
         rows.append(row)
     outcomes = [column for name in OUTCOMES for column in (name, f"{name}_sd")]
-    return pd.DataFrame(rows, columns=[*keys, "seeds", *outcomes])
+    table = pd.DataFrame(rows, columns=[*keys, "seeds", *outcomes])
+    return table.sort_values(keys, key=_sortable, kind="stable", ignore_index=True)

@@ -5,29 +5,57 @@ from rich.table import Table
 
 from resdomains.comparing.page import number
 
-# What a line of some 100 characters holds; the page and the CSV have all.
+# The most important ones, from left to right; the page and the CSV have all.
 _SHOWN = (
-    *("task", "config", "merge", "depth", "seeds"),
-    *("train_score", "best_score", "test_score", "seconds"),
+    *("task", "config", "network", "merge", "coupling", "memory", "depth", "seeds"),
+    *("train_score", "best_score", "test_score", "peak_memory_mib", "seconds"),
 )
+# Where a domain's setups do not differ in them, they say nothing.
+_IF_DIFFERENT = ("network", "coupling", "memory")
+# What goes first where a terminal is narrow.
+_LEAST = ("peak_memory_mib", "seconds", "test_score", "train_score", "network", "seeds")
 
 
-def terminal_table(seeds: pd.DataFrame) -> Table:
-    """Return the most important columns of `seed_table`, those that hold anything."""
+def terminal_table(seeds: pd.DataFrame, width: int) -> Table:
+    """Return the most important columns of `seed_table` that hold anything, as many as fit.
+
+    Args:
+        seeds: The table.
+        width: How many characters a line holds.
+    """
+    domains = seeds.groupby(["task", "config"])
+    columns = {
+        name: [_cell(row, name) for _, row in seeds.iterrows()]
+        for name in _SHOWN
+        if seeds[name].notna().any()
+        and (name not in _IF_DIFFERENT or (domains[name].nunique() > 1).any())
+    }
+    for name in _LEAST:
+        if _width(columns) > width:
+            columns.pop(name, None)
     table = Table(show_edge=False, pad_edge=False)
-    columns = [name for name in _SHOWN if seeds[name].notna().any()]
-    for name in columns:
+    for name, cells in columns.items():
         text = seeds[name].map(lambda value: isinstance(value, str)).any()
-        # A name gives way first where the terminal is narrow, a number never.
+        # A name gives way where even so it is too narrow, a number never.
         table.add_column(
-            name.replace("_", " "),
+            _title(name),
             justify="left" if text else "right",
             overflow="fold",
             no_wrap=not text,
+            min_width=min(8, max(map(len, cells))) if text else None,
         )
-    for _, row in seeds.iterrows():
-        table.add_row(*(_cell(row, name) for name in columns))
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    """Of a table with these cells, and three characters between two columns."""
+    return sum(max(len(_title(name)), *map(len, cells)) + 3 for name, cells in columns.items()) - 3
+
+
+def _title(name: str) -> str:
+    return name.replace("_mib", ", MiB").replace("_", " ")
 
 
 def _cell(row: "pd.Series[float]", name: str) -> str:

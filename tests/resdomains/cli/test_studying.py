@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from resdomains.cli import studying
 from resdomains.cli.studying import carry_out
 from resdomains.studies import read_study
 from resdomains.studies.local import LocalExecutor
+from tests.resdomains.comparing.recorded import write_folder
 
 STUDY = read_study({"seeds": [0, 1], "bases": [{"config": "image_classification/digits"}]}, "two")
 # The second run goes on for as long as nobody stops it; between two sleeps a shell sees to its traps.
@@ -44,6 +46,14 @@ def signalled(number: int, log: Path) -> None:
 
     ended = threading.Event()
     threading.Thread(target=send, daemon=True).start()
+
+
+def test_runs_of_an_earlier_version_of_the_file_are_not_compared(tmp_path: Path) -> None:
+    for place, run in enumerate(("earlier", *(run.id for run in STUDY.runs))):
+        write_folder(tmp_path / "two/image_classification/digits" / run, run, seed=place)
+    assert carry_out(STUDY, tmp_path / "two", LocalExecutor(1)) == 0
+    compared = pd.read_csv(tmp_path / "two" / "comparison" / "runs.csv")
+    assert set(compared["run_id"]) == {run.id for run in STUDY.runs}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

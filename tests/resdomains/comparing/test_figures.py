@@ -38,6 +38,7 @@ def test_each_figure_is_drawn_with_a_panel_for_each_domain(runs: list[RecordedRu
     assert panels == {
         "skill_over_compute": 1,
         "score_over_depth": 2,
+        "cost_over_depth": 4,
         "residual_profile": 4,
         "lesions": 4,
         "score_over_cost": 4,
@@ -72,6 +73,20 @@ def test_training_scores_are_dashed_lines_of_their_own() -> None:
     [dashed] = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert np.allclose(dashed.get_ydata(), 0.91)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Add", "Add, training"]
+
+
+def test_setups_that_differ_in_memory_are_lines_of_their_own() -> None:
+    kept = [
+        record(f"{memory}-{depth}", depth=depth, memory=memory, setup=f"{memory}{depth}")
+        for memory in ("Store", "Reverse")
+        for depth in (8, 32)
+    ]
+    axes = drawn(kept)["cost_over_depth"].axes  # type: ignore[attr-defined]
+    for one in axes:
+        texts = [text.get_text() for text in one.get_legend().get_texts()]
+        assert texts == ["Add, Reverse", "Add, Store"]
+    # Of 101 to 105 samples a second.
+    assert np.allclose(axes[1].containers[0].lines[0].get_ydata(), 1000 / 103)
 
 
 def test_gradient_norms_are_relative_to_their_mean(runs: list[RecordedRun]) -> None:
