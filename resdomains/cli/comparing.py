@@ -5,9 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from resdomains import schema
+from resdomains.cli.consoles import table_console
 from resdomains.cli.errors import CliError
 
 try:
@@ -28,8 +27,6 @@ except ModuleNotFoundError as missing:
 
 _CURVES = (schema.TRAIN_LOSS, schema.VAL_LOSS, schema.VAL_SCORE)
 _MARK, PLAN = "report.html", "wandb_report.json"
-# Of a line that goes into a file.
-_WIDE = 240
 
 
 def compare(
@@ -93,9 +90,7 @@ def compare(
     elif kind == "csv":
         print(seeds.to_csv(index=False), end="")
     else:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = _WIDE
+        console = table_console()
         console.print(terminal_table(seeds, console.width))
         print(f"\n{len(runs)} runs, {len(seeds)} finished setups; report {output / _MARK}")
     return 0

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytorch_lightning import seed_everything
-from rich.console import Console
 from rich.table import Table
 
 from resdomains.cli.arguments import split
+from resdomains.cli.consoles import table_console
 from resdomains.cli.errors import CliError
 from resdomains.cli.fitting import build_trainer
 from resdomains.cli.footprint import measure
@@ -72,7 +72,7 @@ def show_costs(study: Study) -> int:
             "" if whole is None else f"{whole:.3g}",
             "" if cost.memory is None else f"{cost.memory / 2**20:,.0f}",
         )
-    Console(highlight=False, soft_wrap=True).print(table)
+    table_console().print(table)
     for part in study.left_out:
         print(f"left out: {part}")
     rest = f", and {unknown} whose operations are counted when they run" if unknown else ""

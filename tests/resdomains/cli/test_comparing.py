@@ -210,7 +210,7 @@ def test_the_page_opens_and_sorts_in_a_browser(report: Path) -> None:
         opened.on("requestfailed", lambda request: said.append(request.url))
         opened.goto((report / "report.html").as_uri())
         sizes = opened.eval_on_selector_all("img", "found => found.map(i => i.naturalWidth)")
-        assert len(sizes) == 5
+        assert len(sizes) == len(list((report / "figures").glob("*.png"))) == 7
         assert min(sizes) > 100
         # What a run is called is text, never markup.
         assert opened.locator("tbody b").count() == 0
