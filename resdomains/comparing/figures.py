@@ -129,7 +129,11 @@ def cost_over_depth(seeds: pd.DataFrame) -> Figure | None:
             axes = grid[row][column]
             for kind, line in rows[rows[name].notna()].groupby("kind", sort=False):
                 _draw_spread(axes, line, name, colours[kind], str(kind), "-")
-            axes.set(ylabel=title, yscale="log", title=f"{task}\n{config}" if row == 0 else "")
+            if name == "milliseconds":
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=0)
+            axes.set(ylabel=title, title=f"{task}\n{config}" if row == 0 else "")
             _depth_axis(axes, rows)
             _legend(axes)
     return figure
@@ -398,12 +402,12 @@ def _draw_range(axes: "Axes", values: Any, style: Mapping[str, Any], label: str)
 def _curves(
     runs: Sequence[RecordedRun], x: str, y: str
 ) -> list[tuple["pd.Series[float]", "pd.Series[float]"]]:
-    """Both columns of each run that has at least two points of them."""
+    """Both columns of each run that has points of them."""
     found = []
     for run in runs:
         if x in run.history and y in run.history:
             rows = run.history[run.history[x].notna() & run.history[y].notna()].sort_values(x)
-            if len(rows) > 1:
+            if len(rows):
                 found.append((rows[x], rows[y]))
     return found
 
@@ -422,7 +426,10 @@ def _draw_mean(
     low, high = max(c[0].iloc[0] for c in curves), min(c[0].iloc[-1] for c in curves)
     if len(curves) == 1 or high <= low:
         for one, two in curves:
-            axes.plot(one, two, color=colour, alpha=shade, linewidth=1.5, label=label)
+            marker = "o" if len(one) == 1 else ""
+            axes.plot(
+                one, two, color=colour, alpha=shade, linewidth=1.5, marker=marker, label=label
+            )
             label = "_nolegend_"
         return
     grid = np.linspace(low, high, _POINTS)

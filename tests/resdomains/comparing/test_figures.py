@@ -108,6 +108,14 @@ def test_lesions_are_means_over_draws_and_seeds(runs: list[RecordedRun]) -> None
     ] * 4
 
 
+def test_a_domain_that_was_validated_once_is_a_point() -> None:
+    once = [{"step": 9, "progress/flops": 1e9, "val/score": 0.5, "val/skill": 0.4}]
+    kept = [record(f"{seed}", seed=seed, rows=once) for seed in (0, 1)]
+    axes = drawn(kept)["skill_over_compute"].axes[0]  # type: ignore[attr-defined]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in points] == [(1e9, 0.4)] * 2
+
+
 def test_what_runs_do_not_have_is_not_drawn() -> None:
     one = record(rows=[{"step": 1, "train/loss": 1.0}])
     table = run_table([one])
