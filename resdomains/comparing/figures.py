@@ -50,6 +50,7 @@ def figures(
     drawn = {
         "skill_over_compute": skill_over_compute(runs, table),
         "score_over_depth": score_over_depth(seeds),
+        "score_by_kind": score_by_kind(seeds),
         "cost_over_depth": cost_over_depth(seeds),
         "residual_profile": residual_profile(runs, table),
         "lesions": lesions(runs, table),
@@ -106,6 +107,49 @@ def score_over_depth(seeds: pd.DataFrame) -> Figure | None:
         axes.set(title=f"{task}\n{config}", ylabel=title)
         _depth_axis(axes, rows)
         _legend(axes)
+    return figure
+
+
+def score_by_kind(seeds: pd.DataFrame) -> Figure | None:
+    """Draw the best validation score of each kind at one depth, a panel each domain, with its seeds' spread.
+
+    A hollow point is the score on the training data. Domains of several depths are in `score_over_depth`.
+    """
+    known = seeds[seeds["best_score"].notna()]
+    panels = {
+        name: rows
+        for name, rows in known.groupby(["task", "config"], sort=False)
+        if rows["depth"].nunique() == 1 and rows["kind"].nunique() > 1
+    }
+    if not panels:
+        return None
+    kinds = sorted({kind for rows in panels.values() for kind in rows["kind"]}, reverse=True)
+    colours = _colours(known["kind"])
+    figure, all_axes = _wrapped(len(panels))
+    for axes, ((task, config), rows) in zip(all_axes, panels.items(), strict=True):
+        for _, row in rows.iterrows():
+            kind = row["kind"]
+            for name, fill in (("train_score", "white"), ("best_score", colours[kind])):
+                spread = row[f"{name}_sd"]
+                axes.errorbar(
+                    row[name],
+                    kinds.index(kind),
+                    xerr=spread if spread == spread else None,
+                    fmt="o",
+                    color=colours[kind],
+                    markerfacecolor=fill,
+                    markersize=5,
+                    capsize=2,
+                )
+        trained = rows["train_score"].notna().any()
+        axes.set(
+            title=f"{task}\n{config}, depth {_depth(rows['depth'].iloc[0])}",
+            xlabel="score: validation (best), hollow: training"
+            if trained
+            else "best validation score",
+        )
+        axes.set_yticks(range(len(kinds)), kinds)
+        axes.set_ylim(-0.5, len(kinds) - 0.5)
     return figure
 
 

@@ -22,6 +22,11 @@ _CAPTIONS = {
         "Best validation score for each merge (dashed: score on the training data); bars are one standard "
         "deviation over seeds. BranchOnly is the plain network.",
     ),
+    "score_by_kind": (
+        "Score by merge",
+        "Best validation score of networks of one depth (hollow: score on the training data); bars are one standard "
+        "deviation over seeds.",
+    ),
     "cost_over_depth": (
         "Cost over depth",
         "Peak memory, and training time of a sample; bars are one standard deviation over seeds.",

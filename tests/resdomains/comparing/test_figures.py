@@ -75,6 +75,22 @@ def test_training_scores_are_dashed_lines_of_their_own() -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Add", "Add, training"]
 
 
+def test_merges_at_one_depth_are_compared_on_one_axis() -> None:
+    kept = [
+        record(
+            f"{merge}{seed}", merge=merge, seed=seed, setup=merge, rows=rows(9, best=best + seed)
+        )
+        for merge, best in (("Add", 0.7), ("Highway", 0.5))
+        for seed in (0, 0.2)
+    ]
+    [axes] = drawn(kept)["score_by_kind"].axes  # type: ignore[attr-defined]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Highway", "Add"]
+    points = [container.lines[0] for container in axes.containers]
+    found = [(*line.get_xdata(), *line.get_ydata()) for line in points]
+    assert np.allclose([point for point in found if point[0] == point[0]], [(0.8, 1), (0.6, 0)])
+    assert "score_over_depth" not in drawn(kept)
+
+
 def test_setups_that_differ_in_memory_are_lines_of_their_own() -> None:
     kept = [
         record(f"{memory}-{depth}", depth=depth, memory=memory, setup=f"{memory}{depth}")
