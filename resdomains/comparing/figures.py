@@ -245,9 +245,10 @@ def lesions(runs: Sequence[RecordedRun], table: pd.DataFrame) -> Figure | None:
         return None
     kept = table.loc[cut]
     domains = list(kept.groupby(["task", "config"], sort=False))
-    colours, shades = _colours(kept["kind"]), _shades(kept["depth"])
+    colours = _colours(kept["kind"])
     figure, grid = _panels(2, len(domains))
     for column, ((task, config), rows) in enumerate(domains):
+        shades = _shades(rows["depth"])
         single, several = grid[0][column], grid[1][column]
         for (kind, depth), same in rows.groupby(["kind", "depth"], dropna=False):
             of = [runs[int(i)] for i in same.index]
@@ -487,8 +488,10 @@ def _draw_mean(
 def _panels(
     rows: int, columns: int, width: float = 4.4, height: float = 3.4
 ) -> "tuple[Figure, list[list[Axes]]]":
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    """A grid of panels; a single column is laid out as a row, so that a page shows it large."""
+    across, down = (rows, 1) if columns == 1 else (columns, rows)
+    figure = Figure(figsize=(width * across, height * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).reshape(rows, columns)
     for axes in grid.flat:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
