@@ -11,6 +11,9 @@ from resdomains.comparing.runs import RecordedRun, UnreadableRun
 SUMMARY, METRICS = "summary.json", "metrics.csv"
 PROFILE, REMOVAL = "probes/profile.csv", "probes/removal.csv"
 
+# What looks like a number where a list of numbers has one entry.
+_WORDS = {"blocks": str}
+
 
 def read_folder(folder: Path) -> RecordedRun:
     """Read a run's folder: `summary.json`, `metrics.csv` and, of probes, `profile.csv` and `removal.csv`.
@@ -43,7 +46,7 @@ def _csv(folder: Path, name: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=_WORDS)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (OSError, ValueError) as error:

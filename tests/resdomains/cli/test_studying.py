@@ -69,7 +69,7 @@ def test_a_study_that_is_stopped_lets_its_runs_save(
     assert log.read_text() == "on\nsaved\n"
     said = capsys.readouterr()
     assert f"1/2  running: image_classification/digits, seed 1 ({second})" in said.out
-    assert "interrupted; the running runs were saved\n  go on with: resdomains " in said.err
+    assert "interrupted; the running runs were saved\n  go on with: resdomains" in said.err
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -84,7 +84,7 @@ PROFILE = [
     },
 ]
 REMOVAL = [
-    {"removed": k, "draw": draw, "score": score, "score_whole": 0.9, "blocks": "1 2"}
+    {"removed": k, "draw": draw, "score": score, "score_whole": 0.9, "blocks": "1"}
     for k, draw, score in ((1, 1, 0.8), (1, 2, 0.6), (2, 1, 0.3))
 ]
 
