@@ -209,6 +209,8 @@ def _within(plan: ReportPlan) -> list[Any]:
         _line(GLOBAL_STEP if plan.x == STEP else plan.x, plan.y),
         _line(schema.FLOPS, schema.VAL_SCORE),
         _scatter(reports.Config("depth"), schema.VAL_SCORE, log_x=True),
+        _scatter(reports.Config("depth"), schema.PEAK_MEMORY, log_x=True),
+        _scatter(reports.Config("depth"), schema.STEP_SECONDS, log_x=True),
         _scatter(reports.SummaryMetric(schema.PEAK_MEMORY), schema.VAL_SCORE),
         _scatter(reports.SummaryMetric(schema.SAMPLES_PER_SECOND), schema.VAL_SCORE),
     ]
