@@ -20,6 +20,7 @@ class Arguments:
         help_for: Key whose options to explain (`--model.backbone.help`), if asked.
         traceback: Whether to show where an error comes from.
         options: Options of the command itself, by name.
+        switches: Those of the command's options without a value that were given.
         others: Options that the command does not know, by name, where it leaves them to a task; None without a value.
     """
 
@@ -31,6 +32,7 @@ class Arguments:
     help_for: tuple[str, ...] | None = None
     traceback: bool = False
     options: dict[str, str] = field(default_factory=dict)
+    switches: set[str] = field(default_factory=set)
     others: dict[str, str | None] = field(default_factory=dict)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -75,7 +77,9 @@ def split(
     tokens: list[str],
     *,
     options: Iterable[str] = (),
+    switches: Iterable[str] = (),
     roots: Iterable[str] = (),
+    composing: bool = False,
     files: bool = False,
     others: bool = False,
 ) -> Arguments:
@@ -84,7 +88,9 @@ def split(
     Args:
         tokens: The command line after the subcommand.
         options: Names of the command's own options, which take a value.
+        switches: Names of those that take none.
         roots: First parts of the config keys that may be overridden.
+        composing: Whether a config is composed: with `--config`, `--plugin` and `--print_config`.
         files: Whether arguments that are no options are accepted.
         others: Whether options of other names are accepted.
 
@@ -92,7 +98,9 @@ def split(
         CliError: If an option is unknown or lacks its value.
     """
     found = Arguments()
-    known = {*options, *roots, "config", "plugin", "print_config", "traceback", "help"}
+    known = {*options, *switches, *roots, "traceback", "help"}
+    if composing:
+        known |= {"config", "plugin", "print_config"}
     rest = list(tokens)
     while rest:
         token = rest.pop(0)
@@ -111,8 +119,11 @@ def split(
         if name == "traceback":
             found.traceback = True
             continue
-        if name == "print_config":
+        if name == "print_config" and composing:
             found.print_config = True
+            continue
+        if name in switches:
+            found.switches.add(name)
             continue
         keys = tuple(name.split("."))
         if not all(keys):
@@ -127,7 +138,7 @@ def split(
                     continue
                 raise CliError(f"--{name} needs a value")
             text = rest.pop(0)
-        if name == "config":
+        if name == "config" and composing:
             found.configs.append(text)
         elif name == "plugin":
             found.plugins.append(text)

@@ -94,7 +94,7 @@ def cost_of(run: PlannedRun) -> Cost:
     Raises:
         CliError: If its config is not accepted.
     """
-    session = Session(split(run.arguments(Path("runs")), roots=CONFIG_KEYS))
+    session = Session(split(run.arguments(Path("runs")), roots=CONFIG_KEYS, composing=True))
     seed_everything(session.seed, workers=True, verbose=False)
     data = session.data()
     task = session.task(data.spec)

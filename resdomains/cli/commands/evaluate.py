@@ -24,7 +24,7 @@ def run(name: str, tokens: list[str]) -> int:
     if {"-h", "--help"} & set(tokens):
         print(_help(name, "validation" if name == "validate" else "test"))
         return 0
-    arguments = split(tokens, options=("format",), roots=CONFIG_KEYS)
+    arguments = split(tokens, options=("format",), roots=CONFIG_KEYS, composing=True)
     shape = arguments.choice("format", "table", ("table", "json"))
     check_configs(arguments)
     if not any(keys == ("ckpt_path",) for keys, _ in arguments.overrides):

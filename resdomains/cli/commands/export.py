@@ -27,7 +27,7 @@ examples:
   python -c 'from transformers import pipeline
   print(pipeline("text-classification", "my_model")("A fine film."))'"""
 
-OPTIONS = ("ckpt_path", "output", "overwrite", "format")
+OPTIONS = ("ckpt_path", "output", "overwrite", "format", "plugin")
 
 
 def run(name: str, tokens: list[str]) -> int:

@@ -32,7 +32,7 @@ def run(name: str, tokens: list[str]) -> int:
     if {"-h", "--help"} & set(tokens):
         print(HELP)
         return 0
-    arguments = split(tokens, roots=CONFIG_KEYS)
+    arguments = split(tokens, roots=CONFIG_KEYS, composing=True)
     check_configs(arguments)
     from resdomains.cli.fitting import fit
 

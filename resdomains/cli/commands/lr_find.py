@@ -24,7 +24,9 @@ def run(name: str, tokens: list[str]) -> int:
     if {"-h", "--help"} & set(tokens):
         print(HELP)
         return 0
-    arguments = split(tokens, options=("steps", "min_lr", "max_lr", "output"), roots=CONFIG_KEYS)
+    arguments = split(
+        tokens, options=("steps", "min_lr", "max_lr", "output"), roots=CONFIG_KEYS, composing=True
+    )
     arguments.number("steps", 100)
     check_configs(arguments)
     from resdomains.cli.rates import find_rate

@@ -50,6 +50,7 @@ OPTIONS = (
     "bad_samples",
     "accelerator",
     "precision",
+    "plugin",
 )
 PRECISIONS = ("auto", "bf16", "32")
 

@@ -43,7 +43,7 @@ def run(name: str, tokens: list[str]) -> int:
     if {"-h", "--help"} & set(tokens):
         print(HELP)
         return 0
-    arguments = split(tokens, options=OPTIONS, roots=CONFIG_KEYS)
+    arguments = split(tokens, options=OPTIONS, roots=CONFIG_KEYS, composing=True)
     chosen = probes(arguments)
     removed = numbers(arguments)
     arguments.number("batches", 1)

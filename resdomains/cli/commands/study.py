@@ -61,7 +61,7 @@ examples:
   resdomains study my_study.yaml --sweep > sweep.yaml
   resdomains compare runs/studies/my_study"""
 
-_SWITCHES = ("--dry-run", "--sweep")
+_SWITCHES = ("dry-run", "sweep")
 _OPTIONS = ("jobs", "root", "only", "executor")
 
 
@@ -70,9 +70,7 @@ def run(name: str, tokens: list[str]) -> int:
     if {"-h", "--help"} & set(tokens):
         print(HELP)
         return 0
-    switched = set(_SWITCHES) & set(tokens)
-    rest = [token for token in tokens if token not in switched]
-    arguments = split(rest, options=_OPTIONS, roots=("slurm",), files=True)
+    arguments = split(tokens, options=_OPTIONS, switches=_SWITCHES, roots=("slurm",), files=True)
     if len(arguments.files) != 1:
         raise CliError("`resdomains study` needs one STUDY: a file, or one of `resdomains configs`")
     path = find_study(arguments.files[0])
@@ -88,11 +86,11 @@ def run(name: str, tokens: list[str]) -> int:
             study = chosen(study, [part.strip() for part in only.split(",")])
         except ValueError as error:
             raise CliError(f"--only {error}") from error
-    if "--sweep" in switched:
+    if "sweep" in arguments.switches:
         return _print_sweep(study, arguments)
     for config in sorted({config for run in study.runs for config in run.configs}):
         find_config(config)
-    if "--dry-run" in switched:
+    if "dry-run" in arguments.switches:
         from resdomains.cli.costs import show_costs
 
         status = show_costs(study)

@@ -6,7 +6,9 @@ from resdomains.cli.errors import CliError
 
 def test_configs_come_first_wherever_they_stand() -> None:
     found = split(
-        ["--seed", "1", "--config=a", "--model.x=2", "--config", "b"], roots=("seed", "model")
+        ["--seed", "1", "--config=a", "--model.x=2", "--config", "b"],
+        roots=("seed", "model"),
+        composing=True,
     )
     assert found.configs == ["a", "b"]
     assert found.overrides == [(("seed",), "1"), (("model", "x"), "2")]
@@ -31,7 +33,15 @@ def test_values_may_hold_equal_signs_and_begin_with_one_dash() -> None:
 )
 def test_what_is_wrong_with_an_option_is_said(tokens: list[str], message: str) -> None:
     with pytest.raises(CliError, match=message):
-        split(tokens, roots=("seed",))
+        split(tokens, roots=("seed",), composing=True)
+
+
+def test_a_command_that_composes_no_config_takes_none() -> None:
+    with pytest.raises(CliError, match="no option --config; options: help, sweep, traceback"):
+        split(["--config", "a"], switches=("sweep",))
+    with pytest.raises(CliError, match="no option --sweeep; did you mean 'sweep'"):
+        split(["--sweeep"], switches=("sweep",))
+    assert split(["--sweep", "a"], switches=("sweep",), files=True).switches == {"sweep"}
 
 
 def test_files_and_options_may_mix() -> None:
