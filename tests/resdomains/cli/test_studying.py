@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -36,11 +38,11 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(script))
 
 
-def signalled(number: int, log: Path) -> None:
-    """Send this process a signal once a run has begun."""
+def signalled(number: int, log: Path, shown: Callable[[], str]) -> None:
+    """Send this process a signal once a run, whose id its log bears, has begun and is shown."""
 
     def send() -> None:
-        while not (log.exists() and log.read_text()):
+        while not (log.exists() and log.read_text() and log.stem in shown()):
             ended.wait(0.02)
         os.kill(os.getpid(), number)
 
@@ -64,7 +66,8 @@ def test_a_study_that_is_stopped_lets_its_runs_save(
     before = signal.getsignal(signal.SIGTERM)
     second = STUDY.runs[1].id
     log = tmp_path / "two" / "logs" / f"{second}.log"
-    signalled(number, log)
+    printed = cast(io.TextIOWrapper, sys.stdout)  # that of `capsys`
+    signalled(number, log, lambda: printed.buffer.getvalue().decode())  # type: ignore[attr-defined]  # in memory
     assert carry_out(STUDY, tmp_path / "two", LocalExecutor(1)) == status
     assert log.read_text() == "on\nsaved\n"
     said = capsys.readouterr()
@@ -80,7 +83,7 @@ def test_a_terminal_shows_a_table_of_runs_by_what_only_takes(
     terminal = Console(file=shown, force_terminal=True, width=120, color_system=None)
     monkeypatch.setattr(studying, "_console", terminal)
     first, second = (run.id for run in STUDY.runs)
-    signalled(signal.SIGINT, tmp_path / "two" / "logs" / f"{second}.log")
+    signalled(signal.SIGINT, tmp_path / "two" / "logs" / f"{second}.log", shown.getvalue)
     assert carry_out(STUDY, tmp_path / "two", LocalExecutor(1)) == 130
     rows = [line.split("│") for line in shown.getvalue().splitlines()]
     drawn = {tuple(cell.strip() for cell in row[:3]) for row in rows if len(row) > 3}
