@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resdomains.messages import first_line
+
 # Far above what is saved; a few bytes can ask for any number.
 _DEEPEST, _MOST = 100, 5_000_000
 _SMALL = 2**24  # values of a tensor: a view of one value is no bomb below that
@@ -82,7 +84,7 @@ def _load(path: Path) -> Any:
         raise HoldsCode(found[0].strip() if found else "") from error
     except Exception as error:
         # Bytes that are no pickle lead the unpickler anywhere: IndexError, KeyError, struct.error, ...
-        raise Damaged((str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise Damaged(first_line(error)) from error
 
 
 def _altered(path: Path) -> str | None:

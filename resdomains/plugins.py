@@ -164,7 +164,8 @@ class ConfigEntry:
 def shipped_configs() -> dict[str, ConfigEntry]:
     """All shipped configs by name: those of plugins, then fragments such as `trainer/ddp`."""
     configs: dict[str, ConfigEntry] = {}
-    for entry in discover():
+    entries = discover()
+    for entry in entries:
         if entry.plugin is None:
             continue
         folder = config_folder(entry.plugin)
@@ -174,10 +175,10 @@ def shipped_configs() -> dict[str, ConfigEntry]:
                 configs[name] = ConfigEntry(name, path, entry.plugin)
     root = package_folder(SHIPPED_CONFIGS)
     if root is not None:
+        # A folder of a task whose plugin is broken is no fragment.
+        other = {STUDIES, SWEEPS, *(entry.name for entry in entries)}
         for path in sorted(root.glob("*/*.yaml")):
             name = f"{path.parent.name}/{path.stem}"
-            # A folder of a task whose plugin is broken is no fragment.
-            other = {STUDIES, SWEEPS, *(entry.name for entry in discover())}
             if name not in configs and path.parent.name not in other:
                 configs[name] = ConfigEntry(name, path, None)
     return configs

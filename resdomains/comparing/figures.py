@@ -11,6 +11,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocat
 
 from resdomains import schema
 from resdomains.comparing.runs import STEP, RecordedRun
+from resdomains.comparing.table import differing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -371,11 +372,7 @@ def pareto_front(
 
 def _with_kinds(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a `kind`: the merge, and network, coupling and memory where a domain's runs differ in them."""
-    domains = rows.groupby(["task", "config"])
-    differing = [
-        name for name in ("network", "coupling", "memory") if (domains[name].nunique() > 1).any()
-    ]
-    names = rows[["merge", *differing]].astype(object).fillna("?").astype(str)
+    names = rows[["merge", *differing(rows)]].astype(object).fillna("?").astype(str)
     return rows.assign(kind=names.agg(", ".join, axis=1) if len(rows) else names["merge"])
 
 

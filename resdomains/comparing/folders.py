@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from resdomains.comparing.runs import RecordedRun, UnreadableRun
+from resdomains.messages import first_line
 
 SUMMARY, METRICS = "summary.json", "metrics.csv"
 PROFILE, REMOVAL = "probes/profile.csv", "probes/removal.csv"
@@ -50,12 +50,8 @@ def _csv(folder: Path, name: str) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (OSError, ValueError) as error:
-        raise UnreadableRun(str(folder), f"{name} is damaged ({_first_line(error)})") from error
+        raise UnreadableRun(str(folder), f"{name} is damaged ({first_line(error)})") from error
     words = [c for c in table if name == METRICS and not pd.api.types.is_numeric_dtype(table[c])]
     if words:
         raise UnreadableRun(str(folder), f"{name} is damaged ({words[0]} holds more than numbers)")
     return table
-
-
-def _first_line(error: Exception) -> Any:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,9 +9,7 @@ from resdomains.comparing.folders import SUMMARY, read_folder
 from resdomains.comparing.offline import read_offline
 from resdomains.comparing.online import PREFIX, read_online
 from resdomains.comparing.runs import RecordedRun, UnreadableRun, joined
-
-# Where `resdomains study` puts the runs of a study, by its name.
-STUDIES = Path("runs/studies")
+from resdomains.studies import ROOT
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ def _paths(text: str) -> Iterable[Path]:
     # pathlib's globs begin in a folder; what a shell would expand may begin anywhere.
     found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207
     named = [Path(name) for name in found] or [Path(text)]
-    if not found and (STUDIES / text).is_dir():
-        named = [STUDIES / text]
+    if not found and (ROOT / text).is_dir():
+        named = [ROOT / text]
     paths = [path.resolve() for start in named for path in _runs_below(start)]
     if not paths:
         what = "holds no run" if named[0].exists() else "is not there"

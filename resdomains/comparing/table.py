@@ -82,6 +82,18 @@ def _row(run: RecordedRun) -> dict[str, Any]:
     }
 
 
+def differing(rows: pd.DataFrame) -> list[str]:
+    """Return which of network, coupling and memory differ among the runs of any one domain.
+
+    Args:
+        rows: Of `run_table` or `seed_table`.
+    """
+    domains = rows.groupby(["task", "config"])
+    return [
+        name for name in ("network", "coupling", "memory") if (domains[name].nunique() > 1).any()
+    ]
+
+
 def _sortable(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """The column with a value in place of each missing one."""
     return column if pd.api.types.is_numeric_dtype(column) else column.map(str)

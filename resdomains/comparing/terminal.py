@@ -4,14 +4,11 @@ import pandas as pd
 from rich.table import Table
 
 from resdomains.comparing.page import number
+from resdomains.comparing.table import differing
 
 # The most important ones, from left to right; the page and the CSV have all.
-_SHOWN = (
-    *("task", "config", "network", "merge", "coupling", "memory", "depth", "seeds"),
-    *("train_score", "best_score", "test_score", "peak_memory_mib", "seconds"),
-)
-# Where a domain's setups do not differ in them, they say nothing.
-_IF_DIFFERENT = ("network", "coupling", "memory")
+_WHAT = ("task", "config", "network", "merge", "coupling", "memory", "depth")
+_HOW = ("seeds", "train_score", "best_score", "test_score", "peak_memory_mib", "seconds")
 # What goes first where a terminal is narrow.
 _LEAST = ("peak_memory_mib", "seconds", "test_score", "train_score", "network", "seeds")
 
@@ -23,12 +20,12 @@ def terminal_table(seeds: pd.DataFrame, width: int) -> Table:
         seeds: The table.
         width: How many characters a line holds.
     """
-    domains = seeds.groupby(["task", "config"])
+    telling = {"task", "config", "merge", "depth", *differing(seeds)}
+    shown = [*(name for name in _WHAT if name in telling), *_HOW]
     columns = {
         name: [_cell(row, name) for _, row in seeds.iterrows()]
-        for name in _SHOWN
+        for name in shown
         if seeds[name].notna().any()
-        and (name not in _IF_DIFFERENT or (domains[name].nunique() > 1).any())
     }
     for name in _LEAST:
         if _width(columns) > width:

@@ -17,6 +17,7 @@ from resdomains.core.heads import TaskHead
 from resdomains.core.networks.encoder import ResidualEncoder
 from resdomains.interop.encoder_shape import KINDS, check_shape
 from resdomains.interop.loading import Loaded, load_state
+from resdomains.messages import first_line
 from resdomains.plain_files import Damaged, HoldsCode, read_plain
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Torchvision(LibraryWeights):
             )
         except Exception as error:  # ValueError, KeyError and AttributeError, by the name
             raise ValueError(
-                f"source: torchvision knows no weights {name!r}: {_first_line(error)}"
+                f"source: torchvision knows no weights {name!r}: {first_line(error)}"
             ) from error
         state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, progress=False)
         return state
@@ -129,7 +130,7 @@ class Timm(LibraryWeights):
         except (
             Exception
         ) as error:  # whatever timm makes of a name, the network, or a stranger's files
-            raise ValueError(f"source: {name}: {_first_line(error)}") from error
+            raise ValueError(f"source: {name}: {first_line(error)}") from error
         return state
 
 
@@ -158,7 +159,7 @@ class HuggingFace(LibraryWeights):
                 "saved as .safetensors"
             ) from error
         except Exception as error:  # whatever transformers makes of a stranger's folder
-            raise ValueError(f"source: {name}: {_first_line(error)}") from error
+            raise ValueError(f"source: {name}: {first_line(error)}") from error
         # A folder without a classifier gets a random one there, which is nothing to load.
         absent = set(info["missing_keys"])
         return {key: value for key, value in model.state_dict().items() if key not in absent}
@@ -192,7 +193,7 @@ def _config(name: str) -> Mapping[str, Any]:
         config = auto.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # whatever transformers makes of a broken file
         raise ValueError(
-            f"source: {name} is no model of transformers: {_first_line(error)}"
+            f"source: {name} is no model of transformers: {first_line(error)}"
         ) from error
     if config.model_type not in _CLASSIFIERS:
         raise ValueError(
@@ -223,10 +224,6 @@ def _check_shards(folder: Path) -> None:
 
 def _transformers() -> Any:
     return library("transformers", "pip install 'resdomains[text]'")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:

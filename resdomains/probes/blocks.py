@@ -90,6 +90,13 @@ def mode(network: nn.Module, training: bool) -> Iterator[None]:
             module.training = was
 
 
+@contextmanager
+def evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Evaluate a network as written and without gradients, and leave it and the random numbers as they were."""
+    with torch.inference_mode(), eager(), mode(network, training=False), randomness_kept(device):
+        yield
+
+
 def counted(x: Tensor, valid: Valid | None, streams: int = 1) -> tuple[Tensor, Tensor]:
     """Return `x` with padding zeroed, and how many of its values are no padding.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resdomains import schema
 from resdomains.probes.batches import batches, validation_batches
-from resdomains.probes.blocks import Block, eager, mode, randomness_kept
+from resdomains.probes.blocks import Block, evaluating
 from resdomains.probes.probe import Probe
 from resdomains.probes.scoring import Scored
 from resdomains.training import Task
@@ -153,12 +153,7 @@ class Lesion(Probe):
         if not limit:
             rank_zero_warn("Lesion: there was no validation, so nothing was measured")
             return
-        with (
-            torch.inference_mode(),
-            eager(),
-            mode(task, training=False),
-            randomness_kept(task.device),
-        ):
+        with evaluating(task, task.device):
             self._measure(trainer, task, limit)
 
     def _measure(self, trainer: Trainer, task: Task, limit: float) -> None:

@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from resdomains import schema
 from resdomains.probes.batches import training_batches
-from resdomains.probes.blocks import eager, mode, randomness_kept
+from resdomains.probes.blocks import evaluating
 from resdomains.training import Task
 from resdomains.training.task import computed
 
@@ -66,12 +66,7 @@ class TrainScore(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, and log."""
         task = cast(Task, pl_module)
-        with (
-            torch.inference_mode(),
-            eager(),
-            mode(task, training=False),
-            randomness_kept(task.device),
-        ):
+        with evaluating(task, task.device):
             scored = Scored(task)
             for batch in training_batches(trainer):
                 scored.add(trainer, task, batch)

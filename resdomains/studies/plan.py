@@ -17,6 +17,9 @@ _BASE_KEYS = ("config", "set", "axes", "leave_out")
 _COMPARE_KEYS = ("x", "y", "title")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
+ROOT = Path("runs/studies")
+"""Where studies lie unless another place is asked for, each in a folder of its name."""
+
 Settings = Mapping[str, Any]
 """Dotted config keys and their values."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytorch_lightning.loggers import WandbLogger
 
 from resdomains import schema
+from resdomains.messages import first_line
 
 if TYPE_CHECKING:
     from wandb import Artifact
@@ -141,7 +142,7 @@ class WandbRecord(WandbLogger):
         except Exception as error:
             if not tables:
                 raise
-            self._take_no_tables(_shortly(error))
+            self._take_no_tables(first_line(error))
         if tables and self._takes_tables and time.monotonic() - begun > _SLOW_TABLE:
             self._take_no_tables("it took too long")
 
@@ -201,7 +202,7 @@ class WandbRecord(WandbLogger):
                 self.run.log_artifact(artifact, aliases=[alias])
                 self._wait_for(artifact)
         except Exception as error:  # W&B's errors have no base in common
-            _warn("W&B took no checkpoint (%s); the run's folder has them", _shortly(error))
+            _warn("W&B took no checkpoint (%s); the run's folder has them", first_line(error))
 
     def _wait_for(self, artifact: "Artifact") -> None:
         """Let a version arrive before the next, which might overtake it and leave the wrong one as the latest."""
@@ -226,11 +227,6 @@ class WandbRecord(WandbLogger):
                 "W&B's process has ended (%s); the run goes on, and metrics.csv alone has the rest",
                 str(error) or type(error).__name__,
             )
-
-
-def _shortly(error: Exception) -> str:
-    """The first line of what was raised."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def begin_wandb(

@@ -74,7 +74,7 @@ def run(name: str, tokens: list[str]) -> int:
     if len(arguments.files) != 1:
         raise CliError("`resdomains study` needs one STUDY: a file, or one of `resdomains configs`")
     path = find_study(arguments.files[0])
-    from resdomains.studies import chosen, read_study
+    from resdomains.studies import ROOT, chosen, read_study
 
     try:
         study = read_study(read_config(path), path.stem)
@@ -100,7 +100,7 @@ def run(name: str, tokens: list[str]) -> int:
         return status
     from resdomains.cli.studying import carry_out
 
-    root = Path(arguments.options.get("root", "runs/studies")).expanduser() / study.name
+    root = Path(arguments.options.get("root", ROOT)).expanduser() / study.name
     return carry_out(study, root, _executor(study, root, arguments), comparing=only is None)
 
 
