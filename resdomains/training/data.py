@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self, cast
 
 import torch
@@ -60,14 +62,21 @@ class ResumableLoader(DataLoader[Any]):
         self._epoch, self._given = batches.epoch, batches.start = state["epoch"], state["batch"]
 
 
-def _leave_signals(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     """Leave a signal that reaches all of a run's processes to the first: it still needs its batches to stop well.
 
     Ctrl-C and schedulers send to all. A second SIGTERM ends a worker; the loader ends workers that hang by it.
     """
+    sys.excepthook = _report
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report what went wrong in a thread that hands batches over; not that the run ended while it was handed one."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 class DataModule(LightningDataModule, ABC):
@@ -239,7 +248,7 @@ class DataModule(LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             timeout=self.timeout if self.num_workers else 0,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_begin_worker,
         )
 
     def train_dataloader(self) -> ResumableLoader:

@@ -1,3 +1,11 @@
+import os
+import socket
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from multiprocessing import connection, current_process
+from multiprocessing.resource_sharer import DupFd
+from typing import Any, cast
+
 import pytest
 import torch
 
@@ -100,3 +108,27 @@ def test_a_split_without_samples_is_none(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_bad_sample_says_which_and_why() -> None:
     assert str(BadSample("a.png", "truncated")) == "a.png: truncated"
+
+
+class Handed(Clouds):
+    """Batches that a loader's process hands over as it does tensors: by a thread, on request."""
+
+    def collate(self, samples: Sequence[Any]) -> DupFd:
+        return DupFd(1)
+
+
+def test_a_worker_says_nothing_of_a_run_that_ended_while_it_was_handed_a_batch(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    loaded = cast(Generator[DupFd], iter(Handed(num_workers=1).train_dataloader()))
+    with closing(loaded) as batches:  # ends the worker
+        first, second = next(batches), next(batches)
+        address, _ = vars(first)["_id"]
+        with socket.socket(socket.AF_UNIX) as left:
+            left.connect(address)
+        os.close(first.detach())  # the thread takes one after another
+        assert capfd.readouterr().err == ""
+        with connection.Client(address, authkey=current_process().authkey) as wrong:
+            wrong.send((10**6, os.getpid()))
+        os.close(second.detach())
+        assert capfd.readouterr().err.rstrip().endswith("KeyError: 1000000")
