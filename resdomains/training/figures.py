@@ -286,18 +286,20 @@ def learning_curves(metrics: Path, monitor: str = schema.VAL_SCORE) -> "Figure |
                 marker="." if len(curves[name][0]) < 30 else "",
             )
     left.set(xlabel="training samples seen", ylabel="loss", title="Loss")
-    left.legend(frameon=False)
+    if left.lines:
+        left.legend(frameon=False)
     xs, ys = curves[monitor]
     if xs:
         right.plot(xs, ys, color="tab:blue", marker="." if len(xs) < 30 else "")
         best = max(range(len(ys)), key=ys.__getitem__)
         right.plot(xs[best], ys[best], "o", color="tab:orange")
+        early = xs[best] < (xs[0] + xs[-1]) / 2
         right.annotate(
             f"best {ys[best]:.4f}",
             (xs[best], ys[best]),
             textcoords="offset points",
-            xytext=(-6, -14),
-            ha="right",
+            xytext=(6 if early else -6, -14),
+            ha="left" if early else "right",
         )
     title = f"Validation {monitor.partition('/')[2]}"
     right.set(xlabel="training samples seen", ylabel=monitor, title=title)

@@ -27,7 +27,7 @@ from resdomains.training import (
     WandbOptions,
 )
 from resdomains.training.callbacks import Pictures
-from resdomains.training.figures import log_boxed, log_film, log_table, sheet
+from resdomains.training.figures import learning_curves, log_boxed, log_film, log_table, sheet
 from tests.resdomains.training.test_task import fit
 from tests.resdomains.training.toy import Clouds, Side
 
@@ -91,6 +91,22 @@ def samples(path: Path, rate: int) -> list[int]:
 def test_a_sound_is_a_file_of_16_bits(tmp_path: Path, given: Tensor, written: list[int]) -> None:
     Sound(given, 8000).write(tmp_path / "a.wav")
     assert samples(tmp_path / "a.wav", 8000) == written
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_the_best_score_is_written_beside_its_point_inside_the_axes(
+    best: int, tmp_path: Path
+) -> None:
+    lines = [f"{100 * row},{1.0 if row == best else 0.9}" for row in range(3)]
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("\n".join(["progress/samples,val/score", *lines]))
+    figure = learning_curves(metrics)
+    assert figure
+    figure.draw_without_rendering()
+    axes = figure.axes[1]
+    [said] = axes.texts
+    assert said.get_text() == "best 1.0000"
+    assert axes.bbox.x0 < said.get_window_extent().x0 < said.get_window_extent().x1 < axes.bbox.x1
 
 
 def test_what_is_no_sound_is_refused() -> None:
