@@ -63,9 +63,27 @@ class PooledHead(Head):
 class FrameHead(Head):
     """Reads every position of the deepest map ``(B, C, T)``, padding included: ``(B, T, classes)``.
 
+    ``W`` begins ``init_scale`` times as large as torch has it, and below 1 without a bias: from 0 a
+    network first learns what tells outputs apart (ConvNeXt: ``head_init_scale``, Liu et al. 2022).
+
     Raises:
-        ValueError: ``classes`` is below 1.
+        ValueError: ``classes`` is below 1, or ``init_scale`` not from 0 to 1.
     """
+
+    def __init__(
+        self,
+        features_channels: int,
+        classes: int,
+        dropout: float = 0.0,
+        init_scale: float = 1.0,
+    ) -> None:
+        if not 0.0 <= init_scale <= 1.0:
+            raise ValueError(f"init_scale: expected 0 to 1, got {init_scale}")
+        super().__init__(features_channels, classes, dropout)
+        if init_scale < 1.0:
+            with torch.no_grad():
+                self.linear.weight.mul_(init_scale)
+                self.linear.bias.zero_()
 
     def embed(self, features: Features) -> Tensor:
         """The deepest map as a sequence, ``(B, T, features_channels)``.

@@ -4,6 +4,7 @@ import torch
 from resdomains.core import (
     Features,
     FirstTokenHead,
+    FrameHead,
     KMaxHead,
     PooledHead,
     ReluPooler,
@@ -39,6 +40,24 @@ def test_dropout_works_in_training_only() -> None:
 def test_classes_are_checked() -> None:
     with pytest.raises(ValueError, match="classes: expected at least 1, got 0"):
         PooledHead(4, 0)
+
+
+def test_a_head_of_frames_begins_as_small_as_it_is_told() -> None:
+    features = Features((torch.randn(2, 4, 7),), (None,))
+    torch.manual_seed(0)
+    usual = FrameHead(4, 3)
+    torch.manual_seed(0)
+    tenth = FrameHead(4, 3, init_scale=0.1)
+    torch.testing.assert_close(tenth(features), (usual(features) - usual.linear.bias) / 10)
+    equal = FrameHead(4, 3, init_scale=0.0)(features)
+    assert equal.requires_grad
+    assert not equal.any()
+
+
+@pytest.mark.parametrize("scale", [-0.1, 1.5])
+def test_the_size_a_head_begins_with_is_checked(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"init_scale: expected 0 to 1, got {scale}"):
+        FrameHead(4, 3, init_scale=scale)
 
 
 def test_vectors_are_read_as_they_are() -> None:
