@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 
 from resdomains.cli.footprint import advise, let_go
 from resdomains.cli.main import unexpected
-from resdomains.training import BadSample, Run, TrainingDiverged
+from resdomains.training import BadSample, Run
 
 # How gloo and NCCL say that a process at the other end has gone.
 _PEER_GONE = (
@@ -35,8 +35,6 @@ def explain_failure(error: Exception, run: Run, trainer: Trainer, go_on: str) ->
         trainer: The run's trainer.
         go_on: The command that goes on from the last checkpoint, as a line.
     """
-    if isinstance(error, TrainingDiverged):
-        return str(error)
     if trainer.world_size > 1 and any(sign in str(error) for sign in _PEER_GONE):
         return "stopped, because another process ended; its own error says why"
     if isinstance(error, BadSample):

@@ -311,6 +311,8 @@ class _Fit:
             status = self._after_fit()
         except Stopped as stopped:
             return self._stopped(stopped)
+        except TrainingDiverged as error:
+            return self._diverged(error)
         except Exception as error:
             self.finish("failed", error)
             return self._failed(error)
@@ -353,6 +355,15 @@ class _Fit:
         leave_together()
         return stopped.status
 
+    def _diverged(self, error: TrainingDiverged) -> int:
+        # Of all processes at once: one that ended before the first has said why would have it killed.
+        self.finish("failed", error)
+        rank_zero_only(complain)(str(error))
+        if self.session.traceback:
+            traceback.print_exception(error)
+        leave_together()
+        return FAILED
+
     def _failed(self, error: Exception) -> int:
         self._end_others()
         if isinstance(error, CliError):
@@ -361,9 +372,7 @@ class _Fit:
         if isinstance(error, BadCheckpoint):
             complain(str(error))
             return FAILED
-        message = explain_failure(error, self.run, self.trainer, self.how_to_go_on())
-        # All processes see the same loss.
-        (rank_zero_only(complain) if isinstance(error, TrainingDiverged) else complain)(message)
+        complain(explain_failure(error, self.run, self.trainer, self.how_to_go_on()))
         if self.session.traceback:
             traceback.print_exception(error)
         return FAILED

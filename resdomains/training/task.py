@@ -38,7 +38,7 @@ _Result = TypeVar("_Result")
 
 
 class TrainingDiverged(RuntimeError):
-    """The training loss stopped being a number."""
+    """The training loss, or a weight, stopped being a number. All processes raise it together."""
 
 
 @dataclass
@@ -633,12 +633,13 @@ class Task(LightningModule, ABC):
         Raises:
             TrainingDiverged: With the weight and what to try.
         """
-        for name, weight in self.named_parameters():
-            if not getattr(weight, "to_local", lambda w=weight: w)().isfinite().all():
-                raise TrainingDiverged(
-                    f"{name} became infinite or NaN by step {self.trainer.global_step} (epoch "
-                    f"{self.trainer.current_epoch}) and is not saved. {self._remedies()}"
-                )
+        bad = next((name for name, weight in self.named_parameters() if not _finite(weight)), None)
+        # A process may hold a part of each weight.
+        if self.trainer.strategy.reduce_boolean_decision(bad is not None, all=False):
+            raise TrainingDiverged(
+                f"{bad or 'a weight'} became infinite or NaN by step {self.trainer.global_step} (epoch "
+                f"{self.trainer.current_epoch}) and is not saved. {self._remedies()}"
+            )
 
     def _remedies(self) -> str:
         key, clip = self.gradient_clip
@@ -685,3 +686,8 @@ class Task(LightningModule, ABC):
         self.seconds_before = ours["seconds"]
         self.flops_per_sample = ours["flops_per_sample"]
         self.chosen = ours.get("chosen", {})
+
+
+def _finite(weight: Tensor) -> bool:
+    """Whether what this process holds of a weight is numbers."""
+    return bool(getattr(weight, "to_local", lambda: weight)().isfinite().all())

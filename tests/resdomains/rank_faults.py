@@ -1,8 +1,10 @@
 """Data that go wrong in one process of several: the second, at its third step."""
 
+import time
 from typing import Any
 
 import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from resdomains.scaffold.tone_tagging.src.tone_tagging.data import Tones
 from resdomains.scaffold.tone_tagging.src.tone_tagging.task import ToneTagging
@@ -31,3 +33,13 @@ class Raises(_SecondProcess):
 class Poisons(_SecondProcess):
     def wrong(self, batch: Any) -> Any:
         return {**batch, "wave": batch["wave"] * torch.nan}
+
+
+class SlowToEnd(Callback):
+    """The first process takes longer to end than its launchers let it live without the others."""
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if trainer.is_global_zero:
+            time.sleep(6)
