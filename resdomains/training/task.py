@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics import Metric
@@ -634,10 +634,14 @@ class Task(LightningModule, ABC):
             TrainingDiverged: With the weight and what to try.
         """
         bad = next((name for name, weight in self.named_parameters() if not _finite(weight)), None)
-        # A process may hold a part of each weight.
-        if self.trainer.strategy.reduce_boolean_decision(bad is not None, all=False):
+        if distributed.is_available() and distributed.is_initialized():
+            # A process may hold a part of each weight.
+            found: list[str | None] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(found, bad)
+            bad = next(filter(None, found), None)
+        if bad is not None:
             raise TrainingDiverged(
-                f"{bad or 'a weight'} became infinite or NaN by step {self.trainer.global_step} (epoch "
+                f"{bad} became infinite or NaN by step {self.trainer.global_step} (epoch "
                 f"{self.trainer.current_epoch}) and is not saved. {self._remedies()}"
             )
 
