@@ -6,6 +6,8 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,37 @@ def figures_in_turn(
         for name in names[first:] + names[:first]:
             figures[name].append(things[name]())
     return figures
+
+
+class Apart:
+    """A thing in a process of its own, where another's memory does not matter; it runs when it is asked.
+
+    Args:
+        build: Makes the thing; picklable.
+        threads: Of torch in the process.
+    """
+
+    def __init__(self, build: Callable[[], Callable[[], object]], threads: int) -> None:
+        context = get_context("spawn")
+        self._here, there = context.Pipe()
+        context.Process(target=_serve, args=(there, build, threads), daemon=True).start()
+        there.close()
+
+    def __call__(self) -> float:
+        """Run it once and return the seconds."""
+        self._here.send(None)
+        seconds: float = self._here.recv()
+        return seconds
+
+
+def _serve(pipe: Connection, build: Callable[[], Callable[[], object]], threads: int) -> None:
+    torch.set_num_threads(threads)
+    thing = build()
+    while True:
+        pipe.recv()
+        began = time.perf_counter()
+        thing()
+        pipe.send(time.perf_counter() - began)
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:
