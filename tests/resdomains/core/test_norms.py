@@ -1,8 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from resdomains.core import (
     BatchNorm,
@@ -10,6 +12,7 @@ from resdomains.core import (
     GroupNorm,
     LayerNorm,
     Norm,
+    ReLU,
     ResNet2d,
     RMSNorm,
     Valid,
@@ -170,3 +173,46 @@ def test_masked_batch_statistics_are_those_of_the_valid_positions(
     wanted = torch.autograd.grad((expected * weights).sum(), [rows, theirs.weight, theirs.bias])
     torch.testing.assert_close((chosen(found[0]), *found[1:]), wanted)
     assert not found[0].permute(0, 2, 3, 1).reshape(-1, 16)[~places].any()
+
+
+class _Operations(TorchDispatchMode):
+    """Names of the operations that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_activation_overwrites_masked_batch_norm_at_no_cost() -> None:
+    """Autograd copies value and gradient of a view that is overwritten; the norm's output is none."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 16, 1, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
+    valid = Valid.of(torch.tensor([7, 2, 4]), 7)
+    found, operations = [], []
+    for inplace in (True, False):
+        activation = ReLU()
+        activation.inplace = inplace
+        y = activation(BatchNorm(16)(x, valid), valid)
+        with _Operations() as seen:
+            found.append((y, *torch.autograd.grad(y.square().sum(), x)))
+        operations.append(seen.names)
+    torch.testing.assert_close(*found)
+    assert operations[0] == operations[1]
+
+
+def test_masked_batch_norm_is_differentiable_twice() -> None:
+    torch.manual_seed(0)
+    norm = BatchNorm(2).double()
+    valid = Valid.of(torch.tensor([3, 1]), 3)
+    x = torch.randn(2, 2, 1, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: norm(x, valid), [x])
