@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -83,11 +84,13 @@ class Apart:
 def _serve(pipe: Connection, build: Callable[[], Callable[[], object]], threads: int) -> None:
     torch.set_num_threads(threads)
     thing = build()
-    while True:
-        pipe.recv()
-        began = time.perf_counter()
-        thing()
-        pipe.send(time.perf_counter() - began)
+    # It ends when nobody can ask any more.
+    with suppress(EOFError):
+        while True:
+            pipe.recv()
+            began = time.perf_counter()
+            thing()
+            pipe.send(time.perf_counter() - began)
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:

@@ -3,8 +3,9 @@
 Training is a step from features to CTC loss, backward pass and AdamW, for quartznet5x5 on recordings of real lengths:
 those of an4_mini, and strings of 2 to 6 digits of FSDD. Ours is the core's network under bfloat16 autocast with
 batches of like length; the other one is the same network of `nn.Conv1d` and `nn.BatchNorm1d` in float32 with random
-batches padded to their longest. Both see the same recordings an epoch, of as many utterances a batch. Decoding is
-from samples to tokens, greedily, for quartznet15x5 in bfloat16 with folded norms. Padding is not counted.
+batches padded to their longest. Both see the same recordings an epoch, in as many batches, each in a process
+of its own, in which ours keeps freed memory as `resdomains fit` does. Decoding is from samples to tokens, greedily, for
+quartznet15x5 in bfloat16 with folded norms. Padding is not counted.
 
 python -m tests.benchmarks.speech_throughput --root ../shared/data [--threads 2] [--rounds 5]
 """
@@ -13,7 +14,8 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdomains.core import FrameHead, fold, quartznet5x5, quartznet15x5
-from resdomains.training.batches import Batches, LengthBatches, ShardedBatches
+from resdomains.training.allocation import keep_freed_memory
+from resdomains.training.batches import LengthBatches
 from resdomains_tasks.speech_recognition.ctc import CTC
 from resdomains_tasks.speech_recognition.decoding import Greedy
 from resdomains_tasks.speech_recognition.frontend import LogMel
-from tests.benchmarks.measure import figures_in_turn, ratio, report
+from tests.benchmarks.measure import Apart, figures_in_turn, ratio, report
 
 VOCABULARY = 29
 RATE, HOP = 16000, 160
@@ -156,7 +159,7 @@ class Training:
     def __init__(
         self,
         recordings: Recordings,
-        batches: Batches,
+        batches: Callable[[int], Iterable[list[int]]],
         build: Callable[[], tuple[nn.Module, Callable[..., Tensor]]],
     ) -> None:
         torch.manual_seed(0)
@@ -165,30 +168,47 @@ class Training:
         self.optimizer = torch.optim.AdamW(self.network.parameters(), fused=True)
         self.epoch = 0
 
-    def __call__(self) -> float:
-        """Train one epoch; returns seconds of sound a second."""
-        heard, began = 0.0, time.perf_counter()
-        for index in self.batches.batches(self.epoch):
+    def __call__(self) -> None:
+        """Train one epoch."""
+        for index in self.batches(self.epoch):
             self.loss(*self.recordings.batch(index)).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            heard += sum(self.recordings.seconds[i] for i in index)
         self.epoch += 1
-        return heard / (time.perf_counter() - began)
 
 
-def training(seconds: list[float], rounds: int) -> dict[str, list[float]]:
-    """Measure both on recordings of these lengths."""
+def like_lengths(recordings: Recordings) -> LengthBatches:
+    """Return batches of recordings of like lengths."""
+    return LengthBatches(recordings.frames, BATCH, 0, 1, shuffle=True, seed=0)
+
+
+def our_training(seconds: list[float]) -> Training:
+    """Return epochs of ours over recordings of these lengths."""
+    keep_freed_memory()
     recordings = Recordings(seconds)
-    count = len(seconds)
-    ours = LengthBatches(recordings.frames, BATCH, 0, 1, shuffle=True, seed=0)
-    theirs = ShardedBatches(count, min(BATCH, count), 0, 1, shuffle=True, seed=0)
-    things = {
-        "resdomains": Training(recordings, ours, our_loss),
-        "nn.Conv1d": Training(recordings, theirs, plain_loss),
-    }
-    sizes = [sum(p.numel() for p in thing.network.parameters()) for thing in things.values()]
+    return Training(recordings, like_lengths(recordings).batches, our_loss)
+
+
+def plain_training(seconds: list[float]) -> Training:
+    """Return epochs of the network of torch's parts."""
+    recordings = Recordings(seconds)
+    count = len(list(like_lengths(recordings).batches(0)))
+
+    def batches(epoch: int) -> list[list[int]]:
+        order = torch.randperm(len(seconds), generator=torch.Generator().manual_seed(epoch))
+        return [some.tolist() for some in order.tensor_split(count)]
+
+    return Training(recordings, batches, plain_loss)
+
+
+def training(seconds: list[float], rounds: int, threads: int) -> dict[str, list[float]]:
+    """Measure both; returns the seconds of each round's epoch."""
+    sizes = [
+        sum(p.numel() for p in network.parameters()) for network, _ in (our_loss(), plain_loss())
+    ]
     assert sizes[0] == sizes[1]
+    builds = {"resdomains": our_training, "nn.Conv1d": plain_training}
+    things = {name: Apart(partial(build, seconds), threads) for name, build in builds.items()}
     return figures_in_turn(things, rounds)
 
 
@@ -241,16 +261,16 @@ def main() -> None:
     }
     rows: list[dict[str, Any]] = []
     for name, seconds in data.items():
-        rates = training(seconds, arguments.rounds)
+        epochs = training(seconds, arguments.rounds, arguments.threads)
         rows += [
             {
                 "what": "training, quartznet5x5",
                 "recordings": name,
                 "of": of,
-                "seconds of sound a second": statistics.median(values),
-                "resdomains is faster by": ratio(rates["resdomains"], values),
+                "seconds of sound a second": sum(seconds) / statistics.median(values),
+                "resdomains is faster by": ratio(values, epochs["resdomains"]),
             }
-            for of, values in rates.items()
+            for of, values in epochs.items()
         ]
         decoding = {f"batches of {size}": Decoding(seconds, size) for size in (1, BATCH)}
         rows += [
