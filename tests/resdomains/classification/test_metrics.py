@@ -1,13 +1,12 @@
 """Metrics against scikit-learn and against their formulas."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
@@ -18,7 +17,6 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 from torchmetrics import Metric
 
 from resdomains.classification import (
@@ -40,6 +38,7 @@ from resdomains.classification import (
     f1_at,
     precision_recall_f1,
 )
+from tests.pairs import in_two_processes
 
 CLASSES = 7
 
@@ -298,13 +297,7 @@ SHARES = [
 """The samples of two processes; of the last ones one process has none."""
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
-    # How torchmetrics says that a process saw no batch.
-    warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
-    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def work(rank: int) -> list[dict[str, Any]]:
     found = []
     metrics = gathering()
     for share in SHARES:
@@ -314,19 +307,12 @@ def work(rank: int, folder: str) -> None:
             if len(own[0]):
                 updated(metric, *own)
         found.append({name: metric.compute() for name, metric in metrics.items()})
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_though_one_sees_no_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The new processes import this module by its name, which pytest alone knows the folder of.
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
-    for rank in (0, 1):
-        for found in torch.load(tmp_path / f"{rank}.pt", weights_only=True):
+def test_two_processes_equal_one_though_one_sees_no_batch(tmp_path: Path) -> None:
+    for rank in in_two_processes(work, tmp_path):
+        for found in rank:
             for name, metric in gathering().items():
                 assert torch.allclose(found[name], result(metric, *labelled())), name

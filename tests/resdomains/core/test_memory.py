@@ -1,15 +1,12 @@
 """Recompute and Reverse give what Store gives."""
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from resdomains.core import (
@@ -48,6 +45,7 @@ from resdomains.core import (
     resnet1d20,
     resnet20,
 )
+from tests.pairs import in_two_processes
 
 LIVE = partial(Add, zero_init=False)  # branches that start at zero would get no gradients
 
@@ -479,19 +477,12 @@ def rounding(depth: int, merge: Callable[[Site], Merge]) -> float:
     return float((stored - reversed_).norm() / stored.norm())
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
-    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def work(rank: int) -> dict[str, Tensor]:
     network = Summed()
     # The wrapper must be gone before the group: torch 2.11 joins the group's threads in the wrapper's destructor, with
     # the lock of Python held, and a thread may wait for that lock.
     step(DistributedDataParallel(network), batch()[2 * rank : 2 * rank + 2])
-    if rank == 0:
-        torch.save(network.state_dict(), f"{folder}/state.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return network.state_dict()
 
 
 class Summed(nn.Module):
@@ -522,13 +513,8 @@ def step(network: nn.Module, x: Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_of_reverse_equal_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The new processes import this module by its name, which pytest alone knows the folder of.
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
-    two = torch.load(tmp_path / "state.pt", weights_only=True)
+def test_two_processes_of_reverse_equal_one(tmp_path: Path) -> None:
+    two, _ = in_two_processes(work, tmp_path)
     alone = Summed()
     step(alone, batch())
     for key, value in alone.state_dict().items():

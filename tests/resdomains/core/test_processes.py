@@ -1,12 +1,9 @@
 """Two processes with half the batch each compute what one computes."""
 
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from resdomains.core import (
@@ -21,6 +18,7 @@ from resdomains.core import (
     resnet1d20,
     resnet20,
 )
+from tests.pairs import in_two_processes
 
 
 class Classifier(torch.nn.Module):
@@ -59,28 +57,15 @@ def state_after(model: torch.nn.Module, inputs: list[torch.Tensor]) -> dict[str,
     return {k.removeprefix("module."): v for k, v in model.state_dict().items()}
 
 
-def work(rank: int, folder: str, kind: str) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
-    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def work(rank: int, kind: str) -> dict[str, torch.Tensor]:
     half = [x[2 * rank : 2 * rank + 2] for x in batch(kind)]
-    state = state_after(DistributedDataParallel(Classifier(kind)), half)
-    if rank == 0:
-        torch.save(state, f"{folder}/state.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return state_after(DistributedDataParallel(Classifier(kind)), half)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "signal"])
-def test_two_processes_equal_one(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The new processes import this module by its name, which pytest alone knows the folder of.
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    spawn(work, args=(str(tmp_path), kind), nprocs=2)  # type: ignore[no-untyped-call]
-    two = torch.load(tmp_path / "state.pt", weights_only=True)
+def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
+    two, _ = in_two_processes(work, tmp_path, kind)
     one = state_after(Classifier(kind), batch(kind))
     for key, value in one.items():
         # Weights near one, after two steps of sums in another order: CPUs differ in how far that takes float32.

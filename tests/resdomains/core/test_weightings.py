@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from resdomains.core import (
@@ -24,6 +22,7 @@ from resdomains.core.activations import ReLU
 from resdomains.core.masks import Valid
 from resdomains.core.masks import mean as masked_mean
 from resdomains.core.norms import BatchNorm
+from tests.pairs import in_two_processes
 
 IDS = 6
 TEXTS = [[1, 2, 1, 1, 5], [2, 2], [3, 1, 2, 1, 2, 1, 2], [4], [5, 1, 2]]
@@ -147,22 +146,12 @@ def state_after(model: torch.nn.Module, texts: list[list[int]]) -> dict[str, tor
     return {k.removeprefix("module."): v for k, v in model.state_dict().items()}
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    state = state_after(DistributedDataParallel(Classifier()), TEXTS[2 * rank : 2 * rank + 2])
-    if rank == 0:
-        torch.save(state, f"{folder}/state.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def work(rank: int) -> dict[str, torch.Tensor]:
+    return state_after(DistributedDataParallel(Classifier()), TEXTS[2 * rank : 2 * rank + 2])
 
 
 @pytest.mark.slow
-def test_two_processes_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The new processes import this module by its name, which pytest alone knows the folder of.
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
-    halves = torch.load(tmp_path / "state.pt", weights_only=True)
+def test_two_processes_count_together(tmp_path: Path) -> None:
+    halves, _ = in_two_processes(work, tmp_path)
     for name, value in state_after(Classifier(), TEXTS[:4]).items():
         torch.testing.assert_close(halves[name], value, rtol=1e-4, atol=5e-5, msg=name)

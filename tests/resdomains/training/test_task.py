@@ -12,9 +12,7 @@ from typing import Any, ClassVar
 import pytest
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torchmetrics import Metric, SumMetric
 
 from resdomains import schema
@@ -35,6 +33,7 @@ from resdomains.training import (
 from resdomains.training.batches import Batches, LengthBatches
 from resdomains.training.saving import Checkpoints
 from resdomains.training.task import computed
+from tests.pairs import in_two_processes
 from tests.resdomains.training.toy import Clouds, Linear, Side
 
 
@@ -570,9 +569,7 @@ def test_the_best_checkpoint_is_judged_by_what_the_task_monitors(tmp_path: Path)
     assert float(best.best_model_score) == float(task.results["val"]["top1"])
 
 
-def check_weights_of(rank: int, folder: str) -> None:
-    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def check_weights_of(rank: int) -> None:
     network = Linear()
     task = Side(backbone=network, spec={"classes": ["a", "b"]})
     task.trainer = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
@@ -581,13 +578,8 @@ def check_weights_of(rank: int, folder: str) -> None:
         nn.init.constant_(network.layer.bias, math.inf)
     with pytest.raises(TrainingDiverged, match=r"^backbone\.layer\.bias became infinite or NaN"):
         task.check_weights()
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_a_weight_that_one_process_holds_stops_them_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The new processes import this module by its name, which pytest alone knows the folder of.
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    spawn(check_weights_of, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+def test_a_weight_that_one_process_holds_stops_them_all(tmp_path: Path) -> None:
+    in_two_processes(check_weights_of, tmp_path)

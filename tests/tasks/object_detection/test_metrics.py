@@ -1,15 +1,13 @@
 """COCO's numbers against COCO's own code, on random detections."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from resdomains_tasks.object_detection.annotations import objects
 from resdomains_tasks.object_detection.metrics import (
@@ -19,6 +17,7 @@ from resdomains_tasks.object_detection.metrics import (
     build_metrics,
     tables,
 )
+from tests.pairs import in_two_processes
 from tests.tasks.object_detection.detections import (
     Seen,
     found_of,
@@ -205,13 +204,7 @@ def same(ours: dict[str, Tensor], alone: dict[str, Tensor]) -> None:
         assert torch.equal(ours[name].nan_to_num(-1), alone[name].nan_to_num(-1)), name
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
-    # How torchmetrics says that a process saw no batch.
-    warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
-    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def work(rank: int) -> list[dict[str, Any]]:
     pictures = random_pictures(20, 3)
     metric = build_metrics(3)["coco"]
     found = []
@@ -221,19 +214,12 @@ def work(rank: int, folder: str) -> None:
         for begin in range(0, len(own), 4):
             update(metric, own[begin : begin + 4])
         found.append(metric.compute())
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_though_one_sees_no_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The new processes import this module by its name, which pytest alone knows the folder of.
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+def test_two_processes_equal_one_though_one_sees_no_batch(tmp_path: Path) -> None:
     alone = measured(random_pictures(20, 3), 3)
-    for rank in (0, 1):
-        for found in torch.load(tmp_path / f"{rank}.pt", weights_only=True):
+    for rank in in_two_processes(work, tmp_path):
+        for found in rank:
             same(found, alone)

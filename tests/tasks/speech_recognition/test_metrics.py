@@ -1,7 +1,6 @@
 """Errors against an independent alignment, torchmetrics and numpy; over processes against one."""
 
 import random
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 from torchmetrics import Metric
 from torchmetrics.functional.text import char_error_rate, word_error_rate
 
@@ -30,6 +27,7 @@ from resdomains_tasks.speech_recognition.metrics import (
     tables,
     words,
 )
+from tests.pairs import in_two_processes
 
 LETTERS = " abcdé"  # ids are places in it, so that no tokenizer is needed
 Batch = tuple[Tensor, list[str], list[str], list[list[int]]]
@@ -176,30 +174,18 @@ SHARES = [
 ]
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
-    # How torchmetrics says that a process saw no batch.
-    warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
-    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    found = [
+def work(rank: int) -> list[dict[str, Any]]:
+    return [
         {name: filled(m, share[rank]).compute() for name, m in build_metrics().items()}
         for share in SHARES
     ]
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The new processes import this module by its name, which pytest alone knows the folder of.
-    monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+def test_two_processes_equal_one(tmp_path: Path) -> None:
     alone = {name: filled(m, [EVERY]).compute() for name, m in build_metrics().items()}
-    for rank in (0, 1):
-        for found in torch.load(tmp_path / f"{rank}.pt", weights_only=True):
+    for rank in in_two_processes(work, tmp_path):
+        for found in rank:
             assert found.keys() == alone.keys()
             for name, value in alone.items():
                 assert torch.equal(found[name], value), name
