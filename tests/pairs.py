@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing import spawn
+from torch.multiprocessing.spawn import spawn
 
 
 def in_two_processes(work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -175,20 +175,16 @@ def test_masked_batch_statistics_are_those_of_the_valid_positions(
     assert not found[0].permute(0, 2, 3, 1).reshape(-1, 16)[~places].any()
 
 
-class _Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped
     """Names of the operations that ran."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
         self.names.append(func.name())
         return func(*args, **(kwargs or {}))
 
@@ -203,7 +199,7 @@ def test_an_activation_overwrites_masked_batch_norm_at_no_cost() -> None:
         activation = ReLU()
         activation.inplace = inplace
         y = activation(BatchNorm(16)(x, valid), valid)
-        with _Operations() as seen:
+        with Operations() as seen:
             found.append((y, *torch.autograd.grad(y.square().sum(), x)))
         operations.append(seen.names)
     torch.testing.assert_close(*found)
