@@ -51,7 +51,6 @@ from resdomains.training import (
     read_checkpoint,
     run_facts,
 )
-from resdomains.training.allocation import keep_freed_memory
 from resdomains.training.callbacks import peak_memory_mib
 from resdomains.training.metrics_file import MetricsFile
 from resdomains.training.precision import Precision, choose_precision
@@ -165,7 +164,6 @@ def build_trainer(
         options["precision"] = precision.name
     else:
         precision = Precision(str(options["precision"]), "the config says so")
-    keep_freed_memory()
     own = options.pop("callbacks", None) or []
     own = own if isinstance(own, list) else [own]
     plugins = options.pop("plugins", None) or []

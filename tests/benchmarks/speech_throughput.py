@@ -4,8 +4,8 @@ Training is a step from features to CTC loss, backward pass and AdamW, for quart
 those of an4_mini, and strings of 2 to 6 digits of FSDD. Ours is the core's network under bfloat16 autocast with
 batches of like length; the other one is the same network of `nn.Conv1d` and `nn.BatchNorm1d` in float32 with random
 batches padded to their longest. Both see the same recordings an epoch, in as many batches, each in a process
-of its own, in which ours keeps freed memory as `resdomains fit` does. Decoding is from samples to tokens, greedily, for
-quartznet15x5 in bfloat16 with folded norms. Padding is not counted.
+of its own. Decoding is from samples to tokens, greedily, for quartznet15x5 in bfloat16 with folded norms. Padding is
+not counted.
 
 python -m tests.benchmarks.speech_throughput --root ../shared/data [--threads 2] [--rounds 5]
 """
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdomains.core import FrameHead, fold, quartznet5x5, quartznet15x5
-from resdomains.training.allocation import keep_freed_memory
 from resdomains.training.batches import LengthBatches
 from resdomains_tasks.speech_recognition.ctc import CTC
 from resdomains_tasks.speech_recognition.decoding import Greedy
@@ -184,7 +183,6 @@ def like_lengths(recordings: Recordings) -> LengthBatches:
 
 def our_training(seconds: list[float]) -> Training:
     """Return epochs of ours over recordings of these lengths."""
-    keep_freed_memory()
     recordings = Recordings(seconds)
     return Training(recordings, like_lengths(recordings).batches, our_loss)
 

@@ -1,6 +1,6 @@
 """ResNet-50 against timm's: a training step and inference, 160 px, batch 16, on the CPU.
 
-Each network has a process of its own, in which ours keeps freed memory as `resdomains fit` does; they run in turn.
+Each network has a process of its own; they run in turn.
 
 python -m tests.benchmarks.training_step [--threads 2]
 """
@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from resdomains.core import PooledHead, fold, resnet50
-from resdomains.training.allocation import keep_freed_memory
 from tests.benchmarks.measure import Apart, channels_last, figures_in_turn, ratio, report
 
 BATCH, SIZE, CLASSES = 16, 160, 1000
@@ -34,7 +33,6 @@ def pictures_last() -> torch.Tensor:
 
 def network() -> nn.Module:
     """Return ResNet-50 with a head, as the task runs it: channels_last."""
-    keep_freed_memory()
     return channels_last(nn.Sequential(resnet50(), PooledHead(2048, CLASSES)))
 
 
