@@ -137,10 +137,14 @@ class Composer:
         key = ".".join(keys)
         annotation, _ = self.schema.annotation_at(self.config, keys)
         accepted = bases(annotation)
-        if not accepted or not given:
+        if not accepted:
+            return {}
+        # The old class first: importing its package gives the others in it their short names.
+        old_path = self.schema.resolve(old, accepted, key)[0] if isinstance(old, str) else None
+        if not given:
             return {}
         new_path, component = self.schema.resolve(path, accepted, key)
-        if isinstance(old, str) and self.schema.resolve(old, accepted, key)[0] == new_path:
+        if new_path == old_path:
             return given
         known, _ = parameters(component, factory_arguments(annotation))
         dropped = sorted(set(given) - set(known))

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,26 @@ def test_a_new_class_keeps_what_it_takes_and_says_so() -> None:
     }
     (note,) = found.notes
     assert "net is now resdomains.core.resnet20: kept in_channels; dropped layers" in note
+
+
+@pytest.mark.parametrize("arguments", [{}, {"loud": True}])
+def test_a_class_has_a_short_name_beside_the_one_whose_place_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    """Nothing imported their package before."""
+    package = f"birds_{len(arguments)}"
+    (tmp_path / f"{package}.py").write_text(
+        "from torch import nn\n\n"
+        "class Tit(nn.Module):\n    def __init__(self, loud: bool = False) -> None: ...\n\n"
+        "class Wren(Tit): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = Composer(Schema({"net": nn.Module}, extra=[package]))
+    found.add({"net": {"class_path": f"{package}.Tit", "init_args": arguments}})
+    found.override(("net",), "Wren")
+    assert found.schema.normalise(found.config) == {
+        "net": {"class_path": f"{package}.Wren", "init_args": arguments}
+    }
 
 
 def test_defaults_of_the_old_class_are_never_carried_over() -> None:
