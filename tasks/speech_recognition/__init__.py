@@ -1,7 +1,7 @@
 """Speech recognition: the words that are spoken in a recording."""
 
 from .audio import AudioFile, Joined
-from .augment import Augment, Gain, Noise, SpeedPerturbation
+from .augment import Augment, Equalizer, Gain, Noise, SpeedPerturbation
 from .ctc import CTC
 from .data import Recordings, SpeechData
 from .decoding import Decoder, Greedy, PrefixBeam
@@ -31,6 +31,7 @@ __all__ = [
     "Corpus",
     "Decoder",
     "DigitStrings",
+    "Equalizer",
     "FeatureNorm",
     "Frontend",
     "Gain",

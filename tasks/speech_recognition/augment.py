@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
+from torchaudio.functional import fftconvolve
 from torchaudio.transforms import Resample
 
 
@@ -151,6 +152,45 @@ class Gain(Augment):
     def __call__(self, waveform: Tensor, lengths: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         factor = 10.0 ** ((self.low + u * (self.high - self.low)) / 20.0)
         return waveform * factor.to(waveform.device), lengths
+
+
+class Equalizer(Augment):
+    """Make some frequencies of each item louder and others softer, as another room and microphone would.
+
+    The gains at an octave from each other, down from half the sample rate, are uniform in `[-gain, gain]` dB; between
+    them it is linear in dB over octaves, and constant below the last (FilterAugment of Nam et al. 2022, on the sound
+    and by octaves in place of drawn bands). The filter is symmetric in time, so nothing is delayed.
+
+    Args:
+        gain: The most that a frequency is raised or lowered, in dB.
+        bands: Octaves: 5 reach down to 250 Hz at 8 kHz.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    _MOST = 10
+
+    def __init__(self, gain: float = 6.0, bands: int = 5) -> None:
+        if not (gain > 0.0 and math.isfinite(gain)):
+            raise ValueError(f"gain is in dB and must be above 0, got {gain:g}")
+        if not 2 <= bands <= self._MOST:
+            raise ValueError(f"bands must lie in [2, {self._MOST}], got {bands}")
+        self.gain, self.draws = gain, bands
+        # Four periods of the lowest band on each side.
+        self._taps = 2 ** (bands + 3)
+        below = -torch.linspace(0.0, 1.0, self._taps // 2 + 1).log2()
+        band = torch.arange(bands)[:, None]
+        # (bands, frequencies): how much of each band's gain a frequency has, which is so many octaves below the first.
+        self._shares = (1.0 - (below.clamp_max(bands - 1) - band).abs()).clamp_min(0.0)
+        self._window = torch.hann_window(self._taps)
+
+    def __call__(self, waveform: Tensor, lengths: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        decibels = (2.0 * u - 1.0) * self.gain @ self._shares
+        # Symmetric around the middle tap.
+        taps = torch.fft.irfft(10.0 ** (decibels / 20.0), self._taps).roll(self._taps // 2, 1)
+        filters = (taps * self._window)[:, 1:].to(waveform.device)
+        return _hide(fftconvolve(waveform, filters, mode="same"), lengths), lengths
 
 
 def _rising(name: str, values: tuple[float, float]) -> tuple[float, float]:

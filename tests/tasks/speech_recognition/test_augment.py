@@ -7,7 +7,13 @@ import torchaudio
 from torch import Tensor
 
 from resdomains.training.randomness import uniforms
-from resdomains_tasks.speech_recognition.augment import Augment, Gain, Noise, SpeedPerturbation
+from resdomains_tasks.speech_recognition.augment import (
+    Augment,
+    Equalizer,
+    Gain,
+    Noise,
+    SpeedPerturbation,
+)
 
 
 def recordings(*lengths: int) -> tuple[Tensor, Tensor]:
@@ -23,6 +29,8 @@ PARTS = [
     Noise(probability=1.0),
     Noise((0.0, 0.0), probability=0.5, color=0.0),
     Gain(),
+    Equalizer(),
+    Equalizer(20.0, 2),
 ]
 
 
@@ -142,6 +150,29 @@ def test_gain_is_in_decibels() -> None:
     torch.testing.assert_close(out[1], waveform[1] * 10 ** (4 / 20))
 
 
+@pytest.mark.parametrize("bands", [2, 5, 8])
+def test_an_equalizer_gives_octaves_their_gains_and_delays_nothing(bands: int) -> None:
+    size = 2**14
+    click = torch.zeros(1, size)
+    click[0, size // 2] = 1.0
+    u = torch.rand(1, bands, generator=torch.Generator().manual_seed(0))
+    out, lengths = Equalizer(9.0, bands)(click, torch.tensor([size]), u)
+    assert lengths.tolist() == [size]
+    torch.testing.assert_close(out[0, 1:], out[0, 1:].flip(0), atol=1e-6, rtol=0)
+    decibels = 20 * torch.fft.rfft(out[0]).abs().log10()
+    heard = decibels[[size // 2 >> octave for octave in range(bands)]]
+    torch.testing.assert_close(heard, (2 * u[0] - 1) * 9.0, atol=0.6, rtol=0)
+    between = decibels[round(size / 2 * 2**-0.5)]
+    torch.testing.assert_close(between, (heard[0] + heard[1]) / 2, atol=0.3, rtol=0)
+    assert float(decibels[3]) == pytest.approx(float(heard[-1]), abs=0.6)
+
+
+def test_an_equalizer_without_gains_changes_nothing() -> None:
+    waveform, lengths = recordings(3000, 200)
+    out, _ = Equalizer()(waveform, lengths, torch.full((2, 5), 0.5))
+    torch.testing.assert_close(out, waveform, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -159,6 +190,9 @@ def test_gain_is_in_decibels() -> None:
             lambda: Gain(3.0, -3.0),
             r"low and high must be two rising numbers in dB, got \[3.0, -3.0\]",
         ),
+        (lambda: Equalizer(0.0), "gain is in dB and must be above 0, got 0"),
+        (lambda: Equalizer(math.nan), "gain is in dB and must be above 0, got nan"),
+        (lambda: Equalizer(bands=1), r"bands must lie in \[2, 10\], got 1"),
     ],
 )
 def test_wrong_options_are_named(build: type[Augment], message: str) -> None:
