@@ -109,6 +109,15 @@ def test_the_best_score_is_written_beside_its_point_inside_the_axes(
     assert axes.bbox.x0 < said.get_window_extent().x0 < said.get_window_extent().x1 < axes.bbox.x1
 
 
+def test_of_equal_scores_the_later_is_marked_whose_weights_are_kept(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("progress/samples,val/score\n100,1.0\n200,0.5\n300,1.0\n400,0.5\n")
+    figure = learning_curves(metrics)
+    assert figure
+    [said] = figure.axes[1].texts
+    assert said.xy == (300.0, 1.0)
+
+
 def test_what_is_no_sound_is_refused() -> None:
     with pytest.raises(ValueError, match=r"one channel \(L,\), got \(2, 5\); mix channels down"):
         Sound(torch.zeros(2, 5), 8000)
