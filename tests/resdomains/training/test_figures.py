@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Annotation
 from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor
@@ -115,6 +116,7 @@ def test_of_equal_scores_the_later_is_marked_whose_weights_are_kept(tmp_path: Pa
     figure = learning_curves(metrics)
     assert figure
     [said] = figure.axes[1].texts
+    assert isinstance(said, Annotation)
     assert said.xy == (300.0, 1.0)
 
 
