@@ -115,6 +115,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes[0, column].set(title=name, ylabel="test return")
         axes[1, column].set(xlabel="blocks", ylabel="gradient norm, first / last block")
         axes[1, column].set_xscale("log", base=2)
+        axes[1, column].set_xticks(depths, [str(depth) for depth in depths])
         axes[1, column].set_yscale("log")
         axes[0, column].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
