@@ -291,9 +291,8 @@ def learning_curves(metrics: Path, monitor: str = schema.VAL_SCORE) -> "Figure |
     xs, ys = curves[monitor]
     if xs:
         right.plot(xs, ys, color="tab:blue", marker="." if len(xs) < 30 else "")
-        best = max(
-            reversed(range(len(ys))), key=ys.__getitem__
-        )  # the later of equals, as best.ckpt
+        # The later of equals, as in best.ckpt.
+        best = max(reversed(range(len(ys))), key=ys.__getitem__)
         right.plot(xs[best], ys[best], "o", color="tab:orange")
         early = xs[best] < (xs[0] + xs[-1]) / 2
         right.annotate(
