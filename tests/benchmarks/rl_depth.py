@@ -10,7 +10,6 @@ python -m tests.benchmarks.rl_depth [--only acrobot] [--seeds 5] [--depths 2 8 3
 """
 
 import argparse
-import csv
 import itertools
 import statistics
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from typing import Any
 
 from resdomains.statistics import bootstrap_interval, interquartile_mean
 from tests.benchmarks.measure import OUTPUT, report
-from tests.benchmarks.runs import fit_once
+from tests.benchmarks.runs import first_gradient_ratio, fit_once
 
 STEPS = {"acrobot": 150_000, "lunarlander": 300_000}
 EPOCHS = 5
@@ -54,20 +53,11 @@ def run(name: str, trunk: str, depth: int, seed: int, kept: Path) -> dict[str, A
     )
 
 
-def first_ratio(folder: str) -> float | None:
-    """Return the first gradient ratio that a run measured; None if it measured none."""
-    with (Path(folder) / "metrics.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get("residual/grad_ratio"):
-                return float(row["residual/grad_ratio"])
-    return None
-
-
 def row(name: str, trunk: str, depth: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """A line of the table."""
     returns = [run["test/return"] for run in runs]
     low, high = bootstrap_interval(returns)
-    ratios = [ratio for run in runs if (ratio := first_ratio(run["folder"])) is not None]
+    ratios = [ratio for run in runs if (ratio := first_gradient_ratio(run["folder"])) is not None]
     return {
         "config": name,
         "trunk": trunk,

@@ -1,5 +1,6 @@
 """Run `resdomains fit` as a user would and read what it reports."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -37,6 +38,19 @@ def fit_once(folder: Path, *arguments: str) -> dict[str, Any]:
     result = {**_fit(folder, arguments), "arguments": list(arguments)}
     kept.write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def first_gradient_ratio(folder: str) -> float | None:
+    """Return the gradient norm of a run's first block over that of its last, as first measured.
+
+    Args:
+        folder: Of a run with `resdomains.probes.GradientFlow`; None comes back if that measured nothing.
+    """
+    with (Path(folder) / "metrics.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row.get("residual/grad_ratio"):
+                return float(row["residual/grad_ratio"])
+    return None
 
 
 def _fit(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
