@@ -312,17 +312,15 @@ from resdomains.core.stack import (
     Stack,
 )
 from resdomains.core.stems import (
-    CharacterStem,
     ConvPoolStem,
     DeepStem,
-    IdStem,
     ImageNetStem,
-    NGramStem,
     PoolFirstStem,
     SeparableStem,
     SmallImageStem,
     SpectrogramStem,
     Stem,
+    SumStem,
     WaveformStem,
 )
 from resdomains.core.tails import (
@@ -332,6 +330,7 @@ from resdomains.core.tails import (
     SingleSeparableTail,
     Tail,
 )
+from resdomains.core.text_stems import CharacterStem, IdStem, NGramStem, WordNGramStem
 from resdomains.core.weightings import InverseFrequency, Uniform, Weighting
 
 __all__ = [
@@ -465,6 +464,7 @@ __all__ = [
     "StridedFromNetwork",
     "StridedFromPyramid",
     "SubsamplingStem",
+    "SumStem",
     "SwiGLU",
     "SynchronisedBatchNorm",
     "Tail",
@@ -477,6 +477,7 @@ __all__ = [
     "WaveformStem",
     "Weighting",
     "Weights",
+    "WordNGramStem",
     "ZeroPad",
     "adapt",
     "bert",

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resdomains.core.attention import Attention, attended
 from resdomains.core.convolution import MaxPool
-from resdomains.core.linear import Dropout, dropout
 from resdomains.core.masks import Valid
-from resdomains.core.parts import Chain, Part
+from resdomains.core.parts import Chain
 from resdomains.core.place import Place
-from resdomains.core.weightings import Uniform, Weighting
 
 
 class Stem(Chain):
@@ -182,169 +178,54 @@ class ConvPoolStem(Stem):
         super().__init__(place, conv=conv, norm=norm, pool=MaxPool(place.dims))
 
 
-class IdStem(Stem):
-    """A stem that reads ids ``(B, L)`` from 0 to ``in_channels - 1``, along one axis.
+class SumStem(Stem):
+    """``sum_i stem_i(x)``: several readings of one input, such as a text's characters and its words.
 
-    The vocabulary takes the place of channels. Nothing normalises or activates the output.
+    ``stems`` are factories, as a network takes one. Nothing normalises or activates the sum.
 
     Raises:
-        ValueError: the network is not one-dimensional.
+        ValueError: there is no stem, they read different inputs (ids or maps), or their strides
+            differ.
     """
 
-    stride = 1
     activated = False
+    fresh = True  # not that of the last stem, as in a chain
 
-    def __init__(self, place: Place, **parts: nn.Module) -> None:
-        if place.dims != 1:
+    def __init__(self, place: Place, stems: Sequence[Callable[[Place], Stem]]) -> None:
+        built = [stem(place) for stem in stems]
+        if not built:
+            raise ValueError("stems: expected at least one stem to sum, got none")
+        if len({(type(stem).read, stem.stride) for stem in built}) > 1:
+            found = ", ".join(f"{type(stem).__name__} (stride {stem.stride})" for stem in built)
             raise ValueError(
-                f"stem={type(self).__name__} reads one axis of text, but this network has "
-                f"{place.dims} axes; use a ResNet1d"
+                "stems: expected stems of one stride that all read ids, or all read maps; got "
+                + found
             )
-        super().__init__(place, **parts)
+        super().__init__(place, **{f"stem{number}": stem for number, stem in enumerate(built)})
+        self.stride = built[0].stride
 
     def read(self, x: Tensor) -> Tensor:
-        """Ids ``(B, L)`` as ``(B, 1, 1, L)``.
+        """What its stems take.
 
         Raises:
-            ValueError: ``x`` is not ``(B, L)``, or an id leaves the vocabulary (checked for CPU
-                tensors only: elsewhere reading it would stall the device).
-            TypeError: ``x`` does not hold integers.
+            ValueError: ``x`` has the wrong shape, or an id leaves the vocabulary.
+            TypeError: the stems read ids, and ``x`` does not hold integers.
         """
-        if x.dim() != 2:
-            raise ValueError(f"x: expected 2 axes (B, L) of ids, got {tuple(x.shape)}")
-        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-            raise TypeError(f"x: expected integers (ids), got {x.dtype}")
-        if x.device.type == "cpu" and x.numel():
-            low, high = int(x.min()), int(x.max())
-            if low < 0 or high >= self.in_channels:
-                raise ValueError(
-                    f"x: expected ids from 0 to {self.in_channels - 1} (the network was built with "
-                    f"in_channels={self.in_channels}, the size of its vocabulary), got values from "
-                    f"{low} to {high}"
-                )
-        return x.long()[:, None, None]
-
-
-class CharacterStem(IdStem):
-    """A vector of ``embedding`` numbers for each character, and a convolution of 3 over them.
-
-    Reads ids ``(B, L)`` (VDCNN, Conneau et al. 2017).
-
-    Raises:
-        ValueError: the network is not one-dimensional.
-    """
-
-    def __init__(self, place: Place, kernel: int = 3, embedding: int = 16) -> None:
-        super().__init__(
-            place,
-            embedding=_Lookup(place.in_channels, embedding),
-            conv=place.conv(embedding, place.out_channels, kernel, bias=True),
-        )
-
-
-class NGramStem(IdStem):
-    """``sum_n weight v``, the vectors of the n-grams of ids that end at a position, n in ``orders``.
-
-    ``weighting``, built with the number of vectors, says how much each n-gram of an item counts.
-    Ids of themselves have a vector each; longer n-grams share ``buckets`` vectors by a hash (Joulin
-    et al. 2017; of characters, Bojanowski et al. 2017). Those vectors start at zero, so that an
-    n-gram which training never met changes nothing; those of ids start with the standard deviation
-    ``std``. No n-gram reaches over the beginning of an
-    item. In training each n-gram is left out with chance ``gram_dropout`` and each number of the
-    sum with chance ``dropout``; what stays is divided by the chance of staying. Reads ids ``(B, L)``.
-
-    Raises:
-        ValueError: the network is not one-dimensional, ``orders`` is empty, repeats itself or holds
-            a number below 1, ``buckets`` is below 1, a chance is not in [0, 1), or ``std`` is below 0.
-    """
-
-    def __init__(
-        self,
-        place: Place,
-        orders: Sequence[int] = (1, 2, 3),
-        buckets: int = 65536,
-        gram_dropout: float = 0.0,
-        dropout: float = 0.0,
-        weighting: Callable[[int], Weighting] = Uniform,
-        std: float = 0.1,
-    ) -> None:
-        if not orders or min(orders) < 1 or len(set(orders)) < len(orders):
-            raise ValueError(
-                f"orders: expected different numbers from 1, such as [1, 2, 3], got {list(orders)}"
-            )
-        if buckets < 1:
-            raise ValueError(f"buckets: expected at least 1, got {buckets}")
-        for name, chance in (("gram_dropout", gram_dropout), ("dropout", dropout)):
-            if not 0.0 <= chance < 1.0:
-                raise ValueError(f"{name}: expected a chance in [0, 1), got {chance}")
-        if std < 0:
-            raise ValueError(f"std: expected a standard deviation of at least 0, got {std}")
-        grams = _NGrams(
-            place.in_channels, place.out_channels, orders, buckets, gram_dropout, weighting
-        )
-        nn.init.normal_(grams.weight[: place.in_channels], std=std)
-        super().__init__(place, grams=grams, dropout=Dropout(dropout))
-
-
-class _Lookup(nn.Embedding, Part):
-    """Ids ``(B, 1, 1, L)`` to the vectors of each, ``(B, D, 1, L)``."""
+        return self._stems()[0].read(x)
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
-        return super().forward(x.squeeze(1)).movedim(-1, 1)
+        first, *others = self._stems()
+        y: Tensor = first(x, valid)
+        for stem in others:
+            y = y + stem(x, valid)
+        return y
 
+    def advance(self, valid: Valid | None) -> Valid | None:
+        return self._stems()[0].advance(valid)
 
-class _NGrams(Part):
-    """Ids ``(B, 1, 1, L)`` to the weighted sums of the vectors of their n-grams, ``(B, D, 1, L)``.
+    def silence(self) -> bool:
+        silent = [stem.silence() for stem in self._stems()]
+        return all(silent)
 
-    ``weight`` holds the vectors of the ids, then those of the buckets.
-    """
-
-    fresh = True
-
-    # Odd 64-bit numbers whose bits look random: those of splitmix64 (Steele et al. 2014), as signed.
-    _BASE, _MIX1, _MIX2 = (
-        number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-    )
-
-    def __init__(
-        self,
-        ids: int,
-        width: int,
-        orders: Sequence[int],
-        buckets: int,
-        dropout: float,
-        weighting: Callable[[int], Weighting],
-    ) -> None:
-        super().__init__()
-        self.ids = ids
-        self.orders = tuple(sorted(orders))
-        self.buckets = buckets
-        self.dropout = dropout
-        self.weight = nn.Parameter(torch.zeros(ids + buckets, width))
-        self.weighting = weighting(ids + buckets)
-
-    def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
-        ids = x[:, 0, 0]
-        rows = torch.stack([self._rows(ids, n) for n in self.orders], -1)
-        # Ends at a position: what it reads lies before, so padding, which lies behind, is not read.
-        ends = torch.arange(1, ids.shape[1] + 1, device=ids.device).unsqueeze(1)
-        whole = ends >= torch.tensor(self.orders, device=ids.device)
-        weights = self.weighting(rows, whole.expand(rows.shape), valid).to(self.weight.dtype)
-        if self.training:
-            weights = dropout(weights, self.dropout)
-        y = F.embedding_bag(
-            rows.flatten(0, 1), self.weight, mode="sum", per_sample_weights=weights.flatten(0, 1)
-        )
-        return y.view(*ids.shape, -1).movedim(-1, 1).unsqueeze(2)
-
-    def _rows(self, ids: Tensor, n: int) -> Tensor:
-        """The row of the n-gram that ends at each position, ``(B, L)``."""
-        if n == 1:
-            return ids
-        # A polynomial of the ids modulo 2^64; n sets the n-grams of different lengths apart.
-        key = torch.full_like(ids, n)
-        for back in range(n):
-            key = key * self._BASE + F.pad(ids, (back, 0))[:, : ids.shape[1]]
-        key = (key ^ (key >> 31)) * self._MIX1
-        key = (key ^ (key >> 29)) * self._MIX2
-        return (key >> 20) % self.buckets + self.ids
+    def _stems(self) -> list[Stem]:
+        return [part for part in self.parts() if isinstance(part, Stem)]

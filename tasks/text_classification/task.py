@@ -496,7 +496,7 @@ def _check(backbone: nn.Module, spec: TextSpec) -> int:
     if refused is not None:
         raise ValueError(
             f"backbone's stem {type(stem).__name__} cannot read token ids ({refused}); take a stem for tokens, "
-            "such as TokenStem, CharacterStem or NGramStem"
+            "such as TokenStem, CharacterStem, NGramStem or WordNGramStem"
         ) from refused
     return int(out_channels[-1])
 

@@ -17,8 +17,9 @@ from resdomains.core.named.options import PlainOptions, ResNetOptions
 from resdomains.core.networks.resnet import ResNet1d
 from resdomains.core.place import Place
 from resdomains.core.shortcuts import Projection
-from resdomains.core.stems import CharacterStem, SeparableStem
+from resdomains.core.stems import SeparableStem
 from resdomains.core.tails import SeparableTail, SingleSeparableTail
+from resdomains.core.text_stems import CharacterStem
 
 # Majumdar et al. 2021, layout K4: the kernels of the blocks of three mega blocks.
 _CITRINET = (

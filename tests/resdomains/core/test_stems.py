@@ -1,117 +1,89 @@
+from collections.abc import Callable
 from functools import partial
-from itertools import product
 
 import pytest
 import torch
 
-from resdomains.core import LayerNorm, NGramStem, Place, ResNet1d, ResNet2d, Stem
+from resdomains.core import (
+    CharacterStem,
+    ImageNetStem,
+    LayerNorm,
+    NGramStem,
+    Place,
+    ResNet1d,
+    SmallImageStem,
+    SpectrogramStem,
+    Stem,
+    SumStem,
+    WaveformStem,
+    WordNGramStem,
+)
 from resdomains.core.activations import ReLU
+from resdomains.core.masks import Valid
 from resdomains.core.norms import BatchNorm
 
-
-def build(vocabulary: int = 7, width: int = 5, **options: object) -> NGramStem:
-    place = Place(vocabulary, width, BatchNorm, ReLU, dims=1)
-    stem = NGramStem(place, **options)  # type: ignore[arg-type]
-    torch.nn.init.normal_(stem.get_parameter("grams.weight"))
-    return stem.eval()
+READINGS = (partial(NGramStem, orders=(1, 2)), partial(WordNGramStem, letters=(2, 8)))
 
 
-def vectors(stem: Stem, ids: torch.Tensor) -> torch.Tensor:
-    """``(B, L, D)``."""
-    y: torch.Tensor = stem(stem.read(ids))
-    return y.squeeze(2).mT
+def place(channels: int = 9, width: int = 6, dims: int = 1) -> Place:
+    return Place(channels, width, BatchNorm, ReLU, dims=dims)
 
 
-def test_a_position_has_the_sum_of_the_vectors_of_the_n_grams_that_end_there() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_sum_of_stems_is_the_sum_of_what_each_computes(count: int) -> None:
     torch.manual_seed(0)
-    stem = build(orders=(1, 2, 3), buckets=4096)
-    parts = {n: build(orders=(n,), buckets=4096) for n in (1, 2, 3)}
-    for part in parts.values():
-        part.load_state_dict(stem.state_dict())
-    ids = torch.randint(0, 7, (4, 9))
-    torch.testing.assert_close(vectors(stem, ids), sum(vectors(p, ids) for p in parts.values()))
-    torch.testing.assert_close(vectors(parts[1], ids), stem.get_parameter("grams.weight")[ids])
-    for n in (2, 3):
-        of_gram: dict[tuple[int, ...], torch.Tensor] = {}
-        every = torch.tensor(list(product(range(7), repeat=n)))
-        for gram, vector in zip(every.tolist(), vectors(parts[n], every)[:, n - 1], strict=True):
-            of_gram[tuple(gram)] = vector
-        for row, sums in zip(ids.tolist(), vectors(parts[n], ids), strict=True):
-            assert not sums[: n - 1].any()
-            for end in range(n - 1, 9):
-                torch.testing.assert_close(sums[end], of_gram[tuple(row[end - n + 1 : end + 1])])
-        # By chance some of 7^3 = 343 n-grams share one of 4096 buckets: 14 are expected to.
-        assert len({tuple(vector.tolist()) for vector in of_gram.values()}) > 0.9 * len(of_gram)
+    stem = SumStem(place(), READINGS[:count]).eval()
+    for parameter in stem.parameters():
+        torch.nn.init.normal_(parameter)
+    ids = torch.randint(0, 9, (3, 7))
+    valid = Valid.of(torch.tensor([7, 4, 1]), 7)
+    apart = torch.zeros(3, 6, 1, 7)
+    for number, reading in enumerate(READINGS[:count]):
+        alone = reading(place()).eval()
+        prefix = f"stem{number}."
+        alone.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in stem.state_dict().items() if prefix in k}
+        )
+        apart += alone(alone.read(ids), valid)
+    torch.testing.assert_close(stem(stem.read(ids), valid), apart)
 
 
-def test_n_grams_of_two_lengths_and_orders_of_ids_differ() -> None:
+def test_a_sum_of_strided_stems_shortens_as_they_do() -> None:
+    spectrograms = partial(SpectrogramStem, kernel=5), partial(SpectrogramStem, kernel=9)
+    net = ResNet1d((1,), (8,), 4, stem=partial(SumStem, stems=spectrograms)).eval()
+    x, lengths = torch.randn(2, 4, 12), torch.tensor([12, 5])
+    features = net(x, lengths)
+    assert features.maps[-1].shape == (2, 8, 6)
+    assert features.valid[-1] is not None
+    assert features.valid[-1].lengths.tolist() == [6, 3]
+    torch.testing.assert_close(net(x[1:, :, :5]).maps[-1][0], features.maps[-1][1, :, :3])
+
+
+def test_a_sum_of_stems_trains_in_a_network() -> None:
     torch.manual_seed(0)
-    bigrams, trigrams = build(orders=(2,)), build(orders=(3,))
-    trigrams.load_state_dict(bigrams.state_dict())
-    ids = torch.tensor([[0, 0, 0, 1, 2, 2, 1]])
-    two, three = vectors(bigrams, ids)[0], vectors(trigrams, ids)[0]
-    assert torch.equal(two[1], two[2])
-    assert not torch.equal(two[2], three[2])
-    assert not torch.equal(two[4], two[6])  # (1, 2) and (2, 1)
-
-
-def test_n_grams_never_met_change_nothing() -> None:
-    stem = NGramStem(Place(7, 5, BatchNorm, ReLU, dims=1), orders=(1, 2), buckets=64)
-    ids = torch.randint(0, 7, (2, 6))
-    torch.testing.assert_close(vectors(stem, ids), stem.get_parameter("grams.weight")[ids])
-
-
-def test_vectors_of_ids_start_as_spread_as_asked_and_others_at_zero() -> None:
-    torch.manual_seed(0)
-    for std in (0.0, 0.1, 2.0):
-        place = Place(1000, 8, BatchNorm, ReLU, dims=1)
-        weight = NGramStem(place, buckets=64, std=std).get_parameter("grams.weight").detach()
-        assert abs(float(weight[:1000].std()) - std) < 0.05 * std + 1e-9
-        assert not weight[1000:].any()
-
-
-def test_a_text_alone_is_the_text_in_a_batch() -> None:
-    torch.manual_seed(0)
-    network = ResNet1d(
-        (2,), (6,), 9, stem=partial(NGramStem, orders=(1, 2, 4), buckets=128), norm=LayerNorm
-    )
-    torch.nn.init.normal_(network.get_parameter("stem.grams.weight"))
-    ids = torch.randint(0, 9, (2, 8))
-    together = network.eval()(ids, torch.tensor([8, 3])).maps[-1]
-    torch.testing.assert_close(network(ids[1:, :3]).maps[-1][0], together[1, :, :3])
-
-
-def test_dropout_keeps_the_expected_sum_and_works_in_training_only() -> None:
-    torch.manual_seed(0)
-    stem = build(orders=(1, 2), buckets=64, gram_dropout=0.5, dropout=0.25)
-    ids = torch.randint(0, 7, (1, 4))
-    expected = vectors(stem, ids)
-    stem.train()
-    drawn = vectors(stem, ids.expand(20000, -1))
-    torch.testing.assert_close(drawn.mean(0, keepdim=True), expected, rtol=0, atol=0.15)
-    # Of a position's two n-grams none is left with chance 1/4, and then all numbers are zero.
-    assert abs(float((drawn[:, 2] == 0).all(1).float().mean()) - 0.25) < 0.02
-    assert not stem.eval().training
-    assert torch.equal(vectors(stem, ids), expected)
+    net = ResNet1d((1,), (6,), 9, stem=partial(SumStem, stems=READINGS), norm=LayerNorm)
+    net(torch.randint(0, 9, (2, 8))).maps[-1].square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.stem.parameters())
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("stems", "found"),
     [
-        ({"orders": ()}, r"orders: expected different numbers from 1.*got \[\]"),
-        ({"orders": (0, 1)}, r"orders: expected different numbers from 1.*got \[0, 1\]"),
-        ({"orders": (2, 2)}, r"orders: expected different numbers.*got \[2, 2\]"),
-        ({"buckets": 0}, "buckets: expected at least 1, got 0"),
-        ({"gram_dropout": 1.0}, r"gram_dropout: expected a chance in \[0, 1\), got 1.0"),
-        ({"dropout": -0.1}, r"dropout: expected a chance in \[0, 1\), got -0.1"),
-        ({"std": -1.0}, "std: expected a standard deviation of at least 0, got -1.0"),
+        ((CharacterStem, WaveformStem), r"CharacterStem \(stride 1\), WaveformStem \(stride 16\)"),
+        ((CharacterStem, partial(SpectrogramStem, stride=1)), "CharacterStem .*SpectrogramStem"),
+        (
+            (SmallImageStem, ImageNetStem),
+            r"SmallImageStem \(stride 1\), ImageNetStem \(stride 4\)",
+        ),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(**options)  # type: ignore[arg-type]
+def test_stems_that_cannot_be_summed_are_named(
+    stems: tuple[Callable[[Place], Stem], ...], found: str
+) -> None:
+    with pytest.raises(ValueError, match=f"stems: expected stems of one stride .*{found}"):
+        SumStem(place(), stems)
 
 
-def test_n_grams_have_one_axis() -> None:
-    with pytest.raises(ValueError, match="stem=NGramStem reads one axis of text"):
-        ResNet2d(stem=NGramStem)
+def test_a_sum_has_a_stem() -> None:
+    with pytest.raises(ValueError, match="stems: expected at least one stem to sum, got none"):
+        SumStem(place(), ())
