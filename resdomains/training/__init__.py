@@ -22,6 +22,7 @@ from resdomains.training.optimization import (
     WarmupCosine,
     WarmupLinear,
 )
+from resdomains.training.replication import Replicated
 from resdomains.training.run import Run, RunOptions, run_facts
 from resdomains.training.sharding import Sharded, check_sharding
 from resdomains.training.task import StepResult, Task, TrainingDiverged
@@ -40,6 +41,7 @@ __all__ = [
     "InUse",
     "NoFilm",
     "Optimization",
+    "Replicated",
     "Run",
     "RunOptions",
     "Schedule",

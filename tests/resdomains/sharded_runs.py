@@ -17,7 +17,7 @@ from resdomains.cli.quiet import quiet
 from resdomains.cli.session import Session
 from resdomains.probes import Contribution, GradientFlow
 from resdomains.training.run import is_first_process
-from resdomains.training.sharding import shares
+from resdomains.training.sharding import Sharded, shares
 
 STEPS, SAVED = 6, 3
 _DIGITS = {
@@ -54,24 +54,28 @@ CASES: dict[str, dict[str, str]] = {
 
 
 class Watch(Callback):
-    """Notes losses, keeps a checkpoint on the way."""
+    """Notes losses and how many tensors hold the gradients, keeps a checkpoint on the way."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.losses: list[float] = []
+        self.tensors = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.losses.append(float(trainer.strategy.reduce(outputs["value"], reduce_op="mean")))
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if not isinstance(trainer.strategy, Sharded):
+            self.tensors = len({grad.untyped_storage().data_ptr() for grad in gradients})
         if trainer.global_step == SAVED and not self.path.exists():
             trainer.save_checkpoint(self.path)
 
 
 def run(
-    name: str, strategy: str, folder: Path, resume: Path | None = None
+    name: str, strategy: str, folder: Path, resume: Path | None = None, cap: str | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    changes = dict(CASES[name])
+    changes = {**CASES[name], **({} if cap is None else {"trainer.strategy.bucket_cap_mb": cap})}
     configs = [changes.pop("config"), f"trainer/{strategy}"]
     always = {
         "trainer.accelerator": "cpu",
@@ -100,6 +104,7 @@ def run(
         "gradients": [norm for _, norms in flow.history for norm in norms],
         "contributions": contribution.newest["contribution"],
         "val": float(task.results["val"]["loss"]),
+        "gradients lie in": watch.tensors,
         "share": here / max(sum(value.numel() for value in whole.values()), 1),
     }
     return found, {key: value.clone() for key, value in whole.items()}
@@ -115,6 +120,7 @@ def main(folder: Path) -> None:
             for strategy, other in (("ddp", "fsdp"), ("fsdp", "ddp")):
                 path = folder / f"{name}_{other}.ckpt"
                 results[f"{strategy}_resumed"], _ = run(name, strategy, folder, path)
+            results["small_buckets"], _ = run(name, "ddp", folder, cap="0.02")
         if is_first_process():
             one, two = states["ddp"], states["fsdp"]
             results["names"] = {"equal": list(one) == list(two)}

@@ -13,7 +13,7 @@ from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 
 from resdomains.cli.arguments import Arguments
 from resdomains.cli.session import Session
-from resdomains.training import EMA, Sharded, Task, check_sharding, load_task
+from resdomains.training import EMA, Replicated, Sharded, Task, check_sharding, load_task
 from tests.resdomains.launching import ROOT
 from tests.resdomains.sharded_runs import CASES, SAVED, STEPS
 
@@ -47,6 +47,21 @@ def test_shared_parameters_learn_what_ddp_learns(runs: Path, name: str) -> None:
     assert found["state"]["apart"] < 1e-4
     assert whole["share"] == 1.0
     assert shared["share"] < 0.7  # of two processes; buffers are whole in both
+
+
+@pytest.mark.slow
+def test_gradients_lie_in_buckets_of_the_size_asked_for(runs: Path) -> None:
+    found: Results = json.loads((runs / "vit.json").read_text())
+    usual, small = found["ddp"], found["small_buckets"]
+    assert 1 <= usual["gradients lie in"] <= 2
+    assert small["gradients lie in"] > 5
+    assert small["losses"] == pytest.approx(usual["losses"], abs=1e-6, rel=0)
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan")])
+def test_a_bucket_holds_something(size: float) -> None:
+    with pytest.raises(ValueError, match=f"bucket_cap_mb must be above 0 MiB, got {size}"):
+        Replicated(bucket_cap_mb=size)
 
 
 @pytest.mark.slow

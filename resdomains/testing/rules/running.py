@@ -222,7 +222,7 @@ def two_processes_equal_one(bench: Bench) -> None:
     alone = single.rows
     root = bench.folder / "two"
     command = bench.fit_command(
-        {**changes, "trainer.devices": "2", "trainer.strategy": "ddp"}, root
+        {**changes, "trainer.devices": "2", "trainer.strategy": "Replicated"}, root
     )
     done = start(command, bench.folder)
     if done.returncode:
