@@ -120,7 +120,7 @@ class WordGrams(Grams):
         key, at, whole = torch.zeros_like(ids), places, ends
         for n in range(1, self.orders[-1] + 1):
             key = key * _BASE + words.gather(1, at)
-            found[n] = self.row(key + n), whole
+            found[n] = self.row(key), whole
             at = earlier.gather(1, at)
             whole = whole & (at >= 0)
             at = at.clamp_min(0)
