@@ -22,7 +22,8 @@ _BASE, _MIX1, _MIX2 = (
 class Grams(Part):
     """Ids ``(B, 1, 1, L)`` to the weighted sums of the vectors of their n-grams, ``(B, D, 1, L)``.
 
-    ``weight`` holds the vectors of single ids, ``own`` of them, then those of the buckets.
+    ``weight`` holds the vectors of single ids, ``own`` of them, then those of the buckets. Given
+    ``letters``, the first and the last id of them, an n-gram lies in a word and its two neighbours.
     """
 
     fresh = True
@@ -30,6 +31,7 @@ class Grams(Part):
     def __init__(
         self,
         own: int,
+        letters: tuple[int, int] | None,
         width: int,
         orders: Sequence[int],
         buckets: int,
@@ -46,6 +48,7 @@ class Grams(Part):
             raise ValueError(f"gram_dropout: expected a chance in [0, 1), got {dropout}")
         super().__init__()
         self.own = own
+        self.letters = letters
         self.orders = tuple(sorted(orders))
         self.buckets = buckets
         self.dropout = dropout
@@ -72,7 +75,20 @@ class Grams(Part):
         ends = torch.arange(1, ids.shape[1] + 1, device=ids.device).unsqueeze(1)
         whole = ends >= torch.tensor(self.orders, device=ids.device)
         rows = torch.stack([self._rows(ids, n) for n in self.orders], -1)
-        return rows, whole.expand(rows.shape)
+        if self.letters is None:
+            return rows, whole.expand(rows.shape)
+        # How many ids before each position are no letters: between the first and the last of an
+        # n-gram, from its start + 1 to its end - 1, there is none.
+        breaks = F.pad((~self._letter(ids)).cumsum(1), (1, 0))
+        inside = [
+            breaks[:, :-1] - F.pad(breaks[:, 1:], (n - 1, 0))[:, : ids.shape[1]]
+            for n in self.orders
+        ]
+        return rows, whole & (torch.stack(inside, -1) <= 0)
+
+    def _letter(self, ids: Tensor) -> Tensor:
+        first, last = self.letters or (0, -1)
+        return (ids >= first) & (ids <= last)
 
     def _rows(self, ids: Tensor, n: int) -> Tensor:
         if n == 1:
@@ -100,12 +116,10 @@ class WordGrams(Grams):
         dropout: float,
         weighting: Callable[[int], Weighting],
     ) -> None:
-        super().__init__(0, width, orders, buckets, dropout, weighting)
-        self.letters = letters
+        super().__init__(0, letters, width, orders, buckets, dropout, weighting)
 
     def found(self, ids: Tensor, valid: Valid | None) -> tuple[Tensor, Tensor]:
-        first, last = self.letters
-        letter = hide((ids >= first) & (ids <= last), valid, False)
+        letter = hide(self._letter(ids), valid, False)
         places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
         before = places.masked_fill(letter, -1).cummax(1).values
         # `before` is where the word's last neighbour stands, -1 at an item's beginning.

@@ -83,13 +83,16 @@ class NGramStem(IdStem):
     Ids of themselves have a vector each; longer n-grams share ``buckets`` vectors by a hash (Joulin
     et al. 2017; of characters, Bojanowski et al. 2017). Those vectors start at zero, so that an
     n-gram which training never met changes nothing; those of ids start with the standard deviation
-    ``std``. No n-gram reaches over the beginning of an
-    item. In training each n-gram is left out with chance ``gram_dropout`` and each number of the
-    sum with chance ``dropout``; what stays is divided by the chance of staying. Reads ids ``(B, L)``.
+    ``std``. No n-gram reaches over the beginning of an item, nor, given ``letters``, from one word
+    into another: what lies between its first and its last id are ids from ``letters[0]`` to
+    ``letters[1]``. In training each n-gram is left out with chance ``gram_dropout`` and each number of
+    the sum with chance ``dropout``; what stays is divided by the chance of staying. Reads ids
+    ``(B, L)``.
 
     Raises:
         ValueError: the network is not one-dimensional, ``orders`` is empty, repeats itself or holds
-            a number below 1, ``buckets`` is below 1, a chance is not in [0, 1), or ``std`` is below 0.
+            a number below 1, ``buckets`` is below 1, a chance is not in [0, 1), ``std`` is below 0,
+            or ``letters`` are not two ids in order.
     """
 
     def __init__(
@@ -101,11 +104,14 @@ class NGramStem(IdStem):
         dropout: float = 0.0,
         weighting: Callable[[int], Weighting] = Uniform,
         std: float = 0.1,
+        letters: tuple[int, int] | None = None,
     ) -> None:
         if std < 0:
             raise ValueError(f"std: expected a standard deviation of at least 0, got {std}")
         ids = place.in_channels
-        grams = Grams(ids, place.out_channels, orders, buckets, gram_dropout, weighting)
+        if letters is not None:
+            _check_letters(letters, ids)
+        grams = Grams(ids, letters, place.out_channels, orders, buckets, gram_dropout, weighting)
         nn.init.normal_(grams.weight[:ids], std=std)
         super().__init__(place, grams=grams, dropout=_dropout(dropout))
 
@@ -135,13 +141,7 @@ class WordNGramStem(IdStem):
         dropout: float = 0.0,
         weighting: Callable[[int], Weighting] = Uniform,
     ) -> None:
-        first, last = letters
-        if not 0 <= first <= last < place.in_channels:
-            raise ValueError(
-                "letters: expected the first and the last id of those that words are made of, from "
-                f"0 to {place.in_channels - 1} (the network was built with "
-                f"in_channels={place.in_channels}), got {list(letters)}"
-            )
+        _check_letters(letters, place.in_channels)
         grams = WordGrams(letters, place.out_channels, orders, buckets, gram_dropout, weighting)
         super().__init__(place, grams=grams, dropout=_dropout(dropout))
 
@@ -157,3 +157,12 @@ def _dropout(chance: float) -> Dropout:
     if not 0.0 <= chance < 1.0:
         raise ValueError(f"dropout: expected a chance in [0, 1), got {chance}")
     return Dropout(chance)
+
+
+def _check_letters(letters: tuple[int, int], ids: int) -> None:
+    first, last = letters
+    if not 0 <= first <= last < ids:
+        raise ValueError(
+            "letters: expected the first and the last id of those that words are made of, from 0 to "
+            f"{ids - 1} (the network was built with in_channels={ids}), got {list(letters)}"
+        )

@@ -17,6 +17,14 @@ from resdomains.core import (
 from resdomains.core.activations import ReLU
 from resdomains.core.norms import BatchNorm
 
+LETTERS, SPACES = "abcdefg", " .,"
+
+
+def encode(*texts: str) -> torch.Tensor:
+    """Ids, the letters from 3 to 9 and three ids between words, texts padded with a letter."""
+    size = max(map(len, texts))
+    return torch.tensor([[(SPACES + LETTERS).index(c) for c in t.ljust(size, "a")] for t in texts])
+
 
 def build(vocabulary: int = 7, width: int = 5, **options: object) -> NGramStem:
     place = Place(vocabulary, width, BatchNorm, ReLU, dims=1)
@@ -79,13 +87,19 @@ def test_vectors_of_ids_start_as_spread_as_asked_and_others_at_zero() -> None:
         assert not weight[1000:].any()
 
 
-LETTERS, SPACES = "abcdefg", " .,"
-
-
-def encode(*texts: str) -> torch.Tensor:
-    """Ids, the letters from 3 to 9 and three ids between words, texts padded with a letter."""
-    size = max(map(len, texts))
-    return torch.tensor([[(SPACES + LETTERS).index(c) for c in t.ljust(size, "a")] for t in texts])
+def test_with_letters_only_runs_within_a_word_and_its_neighbours_count() -> None:
+    torch.manual_seed(0)
+    ids = encode(".ab cd,  e bad.a")
+    for n in (1, 2, 3, 4, 5):
+        anywhere = build(10, orders=(n,))
+        within = build(10, orders=(n,), letters=(3, 9))
+        within.load_state_dict(anywhere.state_dict())
+        expected = vectors(anywhere, ids)[0].detach().clone()
+        for end, row in enumerate(expected):
+            inner = ids[0, max(end - n + 2, 0) : end].tolist()
+            if any(number < 3 for number in inner):
+                row.zero_()
+        torch.testing.assert_close(vectors(within, ids)[0], expected)
 
 
 def words_of(text: str, **options: object) -> torch.Tensor:
@@ -178,6 +192,7 @@ def test_dropout_keeps_the_expected_sum_and_works_in_training_only() -> None:
         ({"gram_dropout": 1.0}, r"gram_dropout: expected a chance in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout: expected a chance in \[0, 1\), got -0.1"),
         ({"std": -1.0}, "std: expected a standard deviation of at least 0, got -1.0"),
+        ({"letters": (3, 7)}, r"letters: .* from 0 to 6 .*in_channels=7\), got \[3, 7\]"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
