@@ -79,16 +79,12 @@ class Grams(Part):
             return rows, whole.expand(rows.shape)
         # How many ids before each position are no letters: between the first and the last of an
         # n-gram, from its start + 1 to its end - 1, there is none.
-        breaks = F.pad((~self._letter(ids)).cumsum(1), (1, 0))
+        breaks = F.pad((~_among(ids, self.letters)).cumsum(1), (1, 0))
         inside = [
             breaks[:, :-1] - F.pad(breaks[:, 1:], (n - 1, 0))[:, : ids.shape[1]]
             for n in self.orders
         ]
         return rows, whole & (torch.stack(inside, -1) <= 0)
-
-    def _letter(self, ids: Tensor) -> Tensor:
-        first, last = self.letters or (0, -1)
-        return (ids >= first) & (ids <= last)
 
     def _rows(self, ids: Tensor, n: int) -> Tensor:
         if n == 1:
@@ -116,10 +112,11 @@ class WordGrams(Grams):
         dropout: float,
         weighting: Callable[[int], Weighting],
     ) -> None:
-        super().__init__(0, letters, width, orders, buckets, dropout, weighting)
+        super().__init__(0, None, width, orders, buckets, dropout, weighting)
+        self.alphabet = letters
 
     def found(self, ids: Tensor, valid: Valid | None) -> tuple[Tensor, Tensor]:
-        letter = hide(self._letter(ids), valid, False)
+        letter = hide(_among(ids, self.alphabet), valid, False)
         places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
         before = places.masked_fill(letter, -1).cummax(1).values
         # `before` is where the word's last neighbour stands, -1 at an item's beginning.
@@ -140,6 +137,10 @@ class WordGrams(Grams):
             at = at.clamp_min(0)
         rows, whole_ones = zip(*(found[n] for n in self.orders), strict=True)
         return torch.stack(rows, -1), torch.stack(whole_ones, -1)
+
+
+def _among(ids: Tensor, letters: tuple[int, int]) -> Tensor:
+    return (ids >= letters[0]) & (ids <= letters[1])
 
 
 def _mixed(key: Tensor) -> Tensor:
