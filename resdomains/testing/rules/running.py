@@ -221,9 +221,8 @@ def two_processes_equal_one(bench: Bench) -> None:
         single = bench.fit(changes)
     alone = single.rows
     root = bench.folder / "two"
-    command = bench.fit_command(
-        {**changes, "trainer.devices": "2", "trainer.strategy": "Replicated"}, root
-    )
+    command = bench.fit_command({**changes, "trainer.devices": "2"}, root)
+    command += ["--config", "trainer/ddp"]
     done = start(command, bench.folder)
     if done.returncode:
         raise Broken(f"two processes ended with {done.returncode}: {done.stderr.strip()[-2000:]}")

@@ -83,6 +83,8 @@ def test_a_study_that_is_killed_goes_on_and_repeats_nothing(tmp_path: Path) -> N
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     said = root / "logs" / f"{first.name}.log"
+    # The last line it prints, some time after it has said that it finished.
+    wait_for(lambda: said.read_text().splitlines()[-1].startswith("run ") or None)
     before = (first / "summary.json").stat().st_mtime_ns, said.stat().st_mtime_ns
     again = start(tmp_path / "killed", study, "--jobs", "2")
     assert again.stdout is not None
