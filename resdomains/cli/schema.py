@@ -141,6 +141,15 @@ def bases(annotation: Any) -> list[type]:
     return found
 
 
+def means_class(text: str, annotation: Any) -> bool:
+    """Whether a text names a class where, as for `trainer.strategy`, a plain name such as `ddp` may stand too.
+
+    A class is named by its import path or by a short name.
+    """
+    accepted = bases(annotation)
+    return bool(accepted) and ("." in text or text in _short_names(accepted))
+
+
 def item_annotation(annotation: Any) -> Any:
     """What the items of a list annotation are, or None."""
     for member in alternatives(annotation):

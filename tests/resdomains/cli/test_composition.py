@@ -2,11 +2,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytorch_lightning.strategies import Strategy
 from torch import nn
 
 from resdomains.cli.composition import Composer, changes
 from resdomains.cli.errors import ConfigError
 from resdomains.cli.schema import Schema
+from resdomains.training import Replicated, Sharded
 
 
 def composer(*configs: dict[str, Any]) -> Composer:
@@ -83,6 +85,26 @@ def test_the_same_class_by_another_name_keeps_everything() -> None:
     found.override(("net",), "ResNet2d")
     assert found.config["net"]["init_args"] == {"in_channels": 1}
     assert found.notes == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("ddp", "ddp"),
+        (Sharded.__name__, {"class_path": "Sharded"}),
+        ("resdomains.training.Sharded", {"class_path": "resdomains.training.Sharded"}),
+    ],
+)
+@pytest.mark.parametrize("before", ["auto", f"resdomains.training.{Replicated.__name__}"])
+def test_a_name_may_stand_where_a_class_may(before: str, given: str, expected: object) -> None:
+    strategies = Schema({"strategy": str | Strategy})
+    found = Composer(strategies)
+    found.add({"strategy": before if "." not in before else {"class_path": before}})
+    found.override(("strategy",), given)
+    chosen = found.config["strategy"]
+    if isinstance(chosen, dict):
+        assert chosen.pop("init_args", {}) == {}
+    assert chosen == expected
 
 
 def test_overrides_reach_nested_parts_with_or_without_init_args() -> None:
