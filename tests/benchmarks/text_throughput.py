@@ -5,13 +5,14 @@ same dropout. Trainer is taken with its defaults (float32, random batches padded
 with what its users can set by hand: bfloat16 and `train_sampling_strategy="group_by_length"`. Ours is `fit` with its
 defaults. Padding is not counted as tokens.
 
-python -m tests.benchmarks.text_throughput --root ../shared/data/sst2 [--threads 2] [--rounds 5]
+python -m tests.benchmarks.text_throughput --root ../shared/data/sst2 [--threads 2] [--rounds 5] [--batches 8 32]
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -305,18 +306,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of SST-2's tables")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=40, help="steps of 8 texts; of 32, half")
+    parser.add_argument("--steps", type=int, default=40, help="steps of 8 texts; of more, half")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
+    parser.add_argument(
+        "--only", choices=("sst2", "docstrings"), help="one data set; both if not given"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     quiet()
+    sets = {"sst2": arguments.root, "docstrings": None}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for root in (arguments.root, None):
-            for size, steps in ((8, arguments.steps), (32, arguments.steps // 2)):
-                rows += compare(root, size, steps, arguments.rounds, Path(folder))
-    report("text_throughput", rows)
+        for name, size in product(sets, arguments.batches):
+            if arguments.only in (None, name):
+                steps = arguments.steps if size <= 8 else arguments.steps // 2
+                rows += compare(sets[name], size, steps, arguments.rounds, Path(folder))
+                report("text_throughput", rows)
 
 
 if __name__ == "__main__":
