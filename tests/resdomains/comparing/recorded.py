@@ -161,6 +161,8 @@ def _send(
         run.log({key: wandb.Table(list(found[0]), [list(row.values()) for row in found])})
     run.summary["result"] = result(values)
     run.finish()
+    # Its service writes on for a moment after that: on a busy machine the last records came later.
+    wandb.teardown()
 
 
 def _write(path: Path, values: Sequence[Mapping[str, Any]]) -> None:
