@@ -13,12 +13,11 @@ from typing import Any
 from resdomains.cli.errors import ConfigError
 from resdomains.cli.schema import (
     Schema,
-    alternatives,
     as_keys,
     bases,
     default_class_path,
     factory_arguments,
-    means_class,
+    is_plain_name,
     parameters,
 )
 from resdomains.cli.yaml_files import read_text
@@ -64,8 +63,6 @@ class Composer:
             value = read_text(text, "--" + ".".join(keys))
         elif structured and stripped.lower() == "null":
             value = None
-        elif str in alternatives(annotation) and means_class(stripped, annotation):
-            value = {"class_path": stripped}
         elif structured and not stripped.isidentifier() and "." not in stripped:
             value = read_text(text, "--" + ".".join(keys))
         self._merge(node, name + ("+" if keys[-1].endswith("+") else ""), value, plain)
@@ -111,11 +108,7 @@ class Composer:
         old = node.get(name)
         if isinstance(old, str) and _is_part(value) and "class_path" not in value:
             old = {"class_path": old}
-        if _is_part(old) and self._is_plain(value, keys):
-            node[name] = value
-        elif (
-            isinstance(old, dict) and _is_part(old) and (_is_part(value) or isinstance(value, str))
-        ):
+        if isinstance(old, dict) and _is_part(old) and (_is_part(value) or isinstance(value, str)):
             node[name] = self._merge_part(old, value, keys)
         elif isinstance(old, dict) and isinstance(value, dict):
             for child, given in value.items():
@@ -123,8 +116,10 @@ class Composer:
         else:
             node[name] = deepcopy(value)
 
-    def _merge_part(self, old: dict[str, Any], new: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    def _merge_part(self, old: dict[str, Any], new: Any, keys: tuple[str, ...]) -> Any:
         if isinstance(new, str):
+            if is_plain_name(new, self.schema.annotation_at(self.config, keys)[0]):
+                return new
             new = {"class_path": new}
         result = deepcopy(old)
         given = result.get("init_args") or {}
@@ -138,13 +133,6 @@ class Composer:
         for stray in set(new) - {"class_path", "init_args"}:
             result[stray] = new[stray]
         return result
-
-    def _is_plain(self, value: Any, keys: tuple[str, ...]) -> bool:
-        """Whether a text stands for itself, though a class may stand there too."""
-        if not isinstance(value, str):
-            return False
-        annotation, _ = self.schema.annotation_at(self.config, keys)
-        return str in alternatives(annotation) and not means_class(value, annotation)
 
     def _kept(
         self, given: dict[str, Any], path: str, keys: tuple[str, ...], old: object

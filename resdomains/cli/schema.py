@@ -141,13 +141,14 @@ def bases(annotation: Any) -> list[type]:
     return found
 
 
-def means_class(text: str, annotation: Any) -> bool:
-    """Whether a text names a class where, as for `trainer.strategy`, a plain name such as `ddp` may stand too.
+def is_plain_name(text: str, annotation: Any) -> bool:
+    """Whether a text stands for itself where a class may stand too, as `ddp` does for `trainer.strategy`.
 
     A class is named by its import path or by a short name.
     """
     accepted = bases(annotation)
-    return bool(accepted) and ("." in text or text in _short_names(accepted))
+    named = bool(accepted) and ("." in text or text in _short_names(accepted))
+    return str in alternatives(annotation) and not named
 
 
 def item_annotation(annotation: Any) -> Any:
@@ -313,7 +314,7 @@ class Schema:
                 _refuse_function(value, annotation, key)
             return value
         if isinstance(value, str):
-            if str in alternatives(annotation) or value.strip().lower() in ("null", "none", ""):
+            if value.strip().lower() in ("null", "none", "") or is_plain_name(value, annotation):
                 return value
             value = {"class_path": value}
         if not isinstance(value, dict):

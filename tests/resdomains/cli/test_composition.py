@@ -87,24 +87,34 @@ def test_the_same_class_by_another_name_keeps_everything() -> None:
     assert found.notes == []
 
 
+@pytest.mark.parametrize("of_file", [False, True])
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
         ("ddp", "ddp"),
-        (Sharded.__name__, {"class_path": "Sharded"}),
-        ("resdomains.training.Sharded", {"class_path": "resdomains.training.Sharded"}),
+        (Sharded.__name__, f"{Sharded.__module__}.Sharded"),
+        ("resdomains.training.Sharded", "resdomains.training.Sharded"),
     ],
 )
 @pytest.mark.parametrize("before", ["auto", f"resdomains.training.{Replicated.__name__}"])
-def test_a_name_may_stand_where_a_class_may(before: str, given: str, expected: object) -> None:
+def test_a_name_may_stand_where_a_class_may(
+    before: str, given: str, expected: str, of_file: bool
+) -> None:
     strategies = Schema({"strategy": str | Strategy})
     found = Composer(strategies)
     found.add({"strategy": before if "." not in before else {"class_path": before}})
-    found.override(("strategy",), given)
-    chosen = found.config["strategy"]
-    if isinstance(chosen, dict):
-        assert chosen.pop("init_args", {}) == {}
-    assert chosen == expected
+    if of_file:
+        found.add({"strategy": given})
+    else:
+        found.override(("strategy",), given)
+    chosen = strategies.normalise(found.config)["strategy"]
+    part = {"class_path": expected, "init_args": {}}
+    assert chosen == (part if "." in expected else expected)
+
+
+def test_a_class_that_may_not_be_imported_is_no_plain_name() -> None:
+    with pytest.raises(ConfigError, match=r"'somewhere.Strategy' may not be imported"):
+        Schema({"strategy": str | Strategy}).normalise({"strategy": "somewhere.Strategy"})
 
 
 def test_overrides_reach_nested_parts_with_or_without_init_args() -> None:
