@@ -24,6 +24,7 @@ from resdomains.cli.arguments import Arguments
 from resdomains.cli.errors import FAILED, CliError, ConfigError
 from resdomains.cli.explain import explain_key
 from resdomains.cli.failures import explain_failure
+from resdomains.cli.heap import keep_freed_memory
 from resdomains.cli.interruption import StopBetweenSteps, Stopped
 from resdomains.cli.main import complain
 from resdomains.cli.processes import check_processes
@@ -144,7 +145,7 @@ def config_text(session: Session, name: str | None = None) -> str:
 def build_trainer(
     session: Session, callbacks: list[Callback], folder: Path | None = None, bar: bool = True
 ) -> tuple[Trainer, Precision]:
-    """Build Lightning's Trainer with the precision that suits the device.
+    """Build Lightning's Trainer with the precision that suits the device, and on a CPU keep freed memory.
 
     Args:
         session: The config.
@@ -159,6 +160,8 @@ def build_trainer(
     accelerator = options.get("accelerator", "auto")
     if accelerator in ("auto", "gpu"):
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cpu" and session.run_options().keep_freed_memory:
+        keep_freed_memory()
     if options.get("precision") is None:
         precision = choose_precision(str(accelerator))
         options["precision"] = precision.name

@@ -51,6 +51,8 @@ class RunOptions:
         save_every_n_steps: After how many optimizer steps to save `last.ckpt` too; it is always saved after validations
             and epochs.
         data_timeout: Seconds to wait for a batch of the loader's workers before the run ends; 0 waits for ever.
+        keep_freed_memory: On a CPU, have glibc keep the memory that a step frees for the next one, which is faster and
+            may hold somewhat more.
 
     Raises:
         ValueError: If `id` is no plain file name, `keep_last` or `data_timeout` is negative, or `save_every_n_steps` is
@@ -64,6 +66,7 @@ class RunOptions:
     keep_last: int = 0
     save_every_n_steps: int | None = None
     data_timeout: float = 600.0
+    keep_freed_memory: bool = True
 
     def __post_init__(self) -> None:
         if self.data_timeout < 0:

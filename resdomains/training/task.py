@@ -522,7 +522,11 @@ class Task(LightningModule, ABC):
         """Let torch's generators draw what (seed, epoch, batch, process) fix from here on."""
         seed: int = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by `fit(datamodule=...)`
         place = torch.tensor([batch_idx * self.trainer.world_size + self.trainer.global_rank])
-        torch.manual_seed(int(keys(seed, self.trainer.current_epoch, place)))
+        key = int(keys(seed, self.trainer.current_epoch, place))
+        # torch.manual_seed looks every kind of device up each time, and keeps the call's stack for those not in use.
+        torch.default_generator.manual_seed(key)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(key)
 
     @staticmethod
     def outcome(result: StepResult) -> dict[str, Any]:

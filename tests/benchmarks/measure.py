@@ -64,24 +64,24 @@ class Apart:
     """A thing in a process of its own, where another's memory does not matter; it runs when it is asked.
 
     Args:
-        build: Makes the thing; picklable.
+        build: Makes the thing, which may return a figure; picklable.
         threads: Of torch in the process.
     """
 
-    def __init__(self, build: Callable[[], Callable[[], object]], threads: int) -> None:
+    def __init__(self, build: Callable[[], Callable[[], float | None]], threads: int) -> None:
         context = get_context("spawn")
         self._here, there = context.Pipe()
         context.Process(target=_serve, args=(there, build, threads), daemon=True).start()
         there.close()
 
     def __call__(self) -> float:
-        """Run it once and return the seconds."""
+        """Run it once and return its figure; of a thing without one the seconds."""
         self._here.send(None)
-        seconds: float = self._here.recv()
-        return seconds
+        figure: float = self._here.recv()
+        return figure
 
 
-def _serve(pipe: Connection, build: Callable[[], Callable[[], object]], threads: int) -> None:
+def _serve(pipe: Connection, build: Callable[[], Callable[[], float | None]], threads: int) -> None:
     torch.set_num_threads(threads)
     thing = build()
     # It ends when nobody can ask any more.
@@ -89,8 +89,8 @@ def _serve(pipe: Connection, build: Callable[[], Callable[[], object]], threads:
         while True:
             pipe.recv()
             began = time.perf_counter()
-            thing()
-            pipe.send(time.perf_counter() - began)
+            figure = thing()
+            pipe.send(time.perf_counter() - began if figure is None else figure)
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:

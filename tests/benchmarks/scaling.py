@@ -1,12 +1,13 @@
 """Samples a second of training in one process, in two, and in two that know nothing of each other; one thread each.
 
-Each task in its shipped config of embedded data, and with a network whose step takes 50 ms or more. The global batch
-is the config's, so that two processes take half of it each, as a run does. The ceiling is two independent processes,
-each with half the batch, at the same time: what two cores give without a gradient to share. Everything is `Trainer.fit`
-with the config's own data, callbacks and precision, and the log of steps; after some steps to warm up, a rate is the
-mean number of samples of a step over the median time from one step's end to the next, reading and augmenting included.
-Columns: milliseconds a step and samples a second of one process and of two, the ratio, and that of two that are apart.
-In `rl_policy` a step is an iteration: a rollout and its updates, and samples are environment steps.
+Each task in its shipped config of embedded data, and with a network whose step takes 50 ms or more. Two processes share
+the config's batch, half of it each, as a run does, or take a whole one each, as runs do whose batch grows with the
+processes. The ceiling is two independent processes at the same time, with half a batch or a whole one: what two cores
+give without a gradient to share. Everything is `Trainer.fit` with the config's own data, callbacks and precision, and
+the log of steps; after some steps to warm up, a rate is the mean number of samples of a step over the median time from
+one step's end to the next, reading and augmenting included. Columns: milliseconds a step and samples a second of one
+process, and of two over those of one, with half the batch each and with a whole one. In `rl_policy` a step is an
+iteration: a rollout and its updates, and samples are environment steps.
 
 python -m tests.benchmarks.scaling [TASK ...] [--steps 20]
 """
@@ -21,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -110,8 +111,10 @@ class Clock(Callback):
         self.items.append(outputs["items"])
 
 
-def train(config: str, place: int, steps: int, world: int, together: Path | None) -> dict[str, Any]:
-    """Train a cell in this process and return its samples a step and seconds a step."""
+def train(
+    config: str, place: int, steps: int, world: int, times: float, together: Path | None
+) -> dict[str, Any]:
+    """Train a cell, its batch so many times as large, and return its samples a step and seconds a step."""
     _, changes = CELLS[config][place]
     always = {
         "trainer.accelerator": "cpu",
@@ -123,13 +126,11 @@ def train(config: str, place: int, steps: int, world: int, together: Path | None
     overrides = [(tuple(key.split(".")), value) for key, value in {**always, **changes}.items()]
     trainers = ["trainer/ddp"] if world > 1 else []
     session = Session(Arguments(configs=[config, *trainers], overrides=overrides))
-    if together is not None:
-        batch = session.full["data"]["init_args"]["batch_size"] // 2
-        half = [(("data", "batch_size"), str(batch))]
-        if "num_environments" in session.full["data"]["init_args"]:
-            count = session.full["data"]["init_args"]["num_environments"] // 2
-            half.append((("data", "num_environments"), str(count)))
-        session = Session(Arguments(configs=[config], overrides=[*overrides, *half]))
+    data_options = session.full["data"]["init_args"]
+    for key in ("batch_size", "num_environments"):
+        if key in data_options:
+            overrides.append((("data", key), str(int(times * data_options[key]))))
+    session = Session(Arguments(configs=[config, *trainers], overrides=overrides))
     seed_everything(session.seed, workers=True, verbose=False)
     data = session.data()
     task = session.task(data.spec)
@@ -160,47 +161,63 @@ class Stop(Callback):
         trainer.should_stop = self.left <= 0
 
 
+class Setting(NamedTuple):
+    """Processes, those that share a gradient, and what each batch is of the config's."""
+
+    processes: int
+    world: int
+    times: float
+
+
+SETTINGS = {
+    "one": Setting(1, 1, 1.0),
+    "halves": Setting(2, 2, 1.0),
+    "wholes": Setting(2, 2, 2.0),
+    "halves apart": Setting(2, 1, 0.5),
+    "wholes apart": Setting(2, 1, 1.0),
+}
+
+
 def start(
-    config: str, steps: int, world: int, together: Path | None, out: Path
+    config: str, steps: int, setting: Setting, together: Path, out: Path
 ) -> "subprocess.Popen[bytes]":
-    """Begin a process, or with `world` 2 two of torchrun's, that trains a config's cells."""
+    """Begin a process, or two of torchrun's, to train a config's cells."""
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    launcher = [*torchrun, "-m"] if world > 1 else []
+    launcher = [*torchrun, "-m"] if setting.world > 1 else []
     command = [sys.executable, "-m", *launcher, "tests.benchmarks.scaling", config]
-    options = ["--steps", str(steps), "--child", str(out), "--world", str(world)]
-    if together is not None:
+    options = ["--steps", str(steps), "--child", str(out)]
+    options += ["--world", str(setting.world), "--times", str(setting.times)]
+    if setting.processes > setting.world:
         options += ["--together", str(together)]
     return subprocess.Popen([*command, *options], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def child(config: str, steps: int, world: int, together: Path | None, out: Path) -> None:
+def child(arguments: argparse.Namespace) -> None:
     """Train a config's cells, and write what was found."""
     quiet()
     torch.set_num_threads(1)
+    (config,) = arguments.configs
     found = []
     for place in range(len(CELLS[config])):
-        meeting = None if together is None else together.with_suffix(f".{place}")
-        found.append(train(config, place, steps, world, meeting))
-    if world == 1 or dist.get_rank() == 0:
-        out.write_text(json.dumps(found))
+        meeting = arguments.together and arguments.together.with_suffix(f".{place}")
+        found.append(
+            train(config, place, arguments.steps, arguments.world, arguments.times, meeting)
+        )
+    if arguments.world == 1 or dist.get_rank() == 0:
+        arguments.child.write_text(json.dumps(found))
     leave_together()
 
 
-def measured(config: str, steps: int, folder: Path) -> dict[str, list[list[dict[str, Any]]]]:
-    """Run a config's cells alone, independent and together; return each process's findings."""
-    found: dict[str, list[list[dict[str, Any]]]] = {}
-    for name, world, meeting, count in (
-        ("one", 1, None, 1),
-        ("independent", 1, folder / "meeting", 2),
-        ("two", 2, None, 1),
-    ):
-        outs = [folder / f"{name}{number}.json" for number in range(count)]
-        running = [start(config, steps, world, meeting, out) for out in outs]
-        for process in running:
-            if process.wait():
-                raise RuntimeError(f"{config}, {name}: ended with {process.returncode}")
-        found[name] = [json.loads(out.read_text()) for out in outs]
-    return found
+def rates(config: str, steps: int, name: str, folder: Path) -> list[dict[str, Any]]:
+    """Run a config's cells in one setting; return each cell's findings, with the samples a second of all processes."""
+    setting = SETTINGS[name]
+    outs = [folder / f"{name}{n}.json" for n in range(setting.processes // setting.world)]
+    running = [start(config, steps, setting, folder / name, out) for out in outs]
+    for process in running:
+        if process.wait():
+            raise RuntimeError(f"{config}, {name}: ended with {process.returncode}")
+    cells = zip(*(json.loads(out.read_text()) for out in outs), strict=True)
+    return [{**of[0], "rate": sum(f["items"] / f["seconds"] for f in of)} for of in cells]
 
 
 def rows(configs: Sequence[str], steps: int) -> list[dict[str, Any]]:
@@ -208,25 +225,22 @@ def rows(configs: Sequence[str], steps: int) -> list[dict[str, Any]]:
     table = []
     for config in configs:
         folder = Path(mkdtemp(prefix="resdomains-scaling-"))
-        found = measured(config, steps, folder)
+        found = {name: rates(config, steps, name, folder) for name in SETTINGS}
         for place, (label, _) in enumerate(CELLS[config]):
-            one, two = found["one"][0][place], found["two"][0][place]
-            single, double = one["items"] / one["seconds"], two["items"] / two["seconds"]
-            ceiling = sum(f[place]["items"] / f[place]["seconds"] for f in found["independent"])
+            of = {name: cells[place] for name, cells in found.items()}
+            one = of["one"]
             table.append(
                 {
-                    "config": config,
+                    "config": config.partition("/")[2],
                     "network": label,
                     "weights": one["parameters"],
                     "precision": one["precision"],
-                    "ms, 1": 1e3 * one["seconds"],
-                    "ms, 2": 1e3 * two["seconds"],
-                    "/s, 1": single,
-                    "/s, 2": double,
-                    "x": double / single,
-                    "x, apart": ceiling / single,
+                    "ms": 1e3 * one["seconds"],
+                    "/s": one["rate"],
+                    **{name: of[name]["rate"] / one["rate"] for name in list(SETTINGS)[1:]},
                 }
             )
+            report("scaling", table)
     return table
 
 
@@ -237,14 +251,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--world", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--times", type=float, default=1.0, help=argparse.SUPPRESS)
     parser.add_argument("--together", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        (config,) = arguments.configs
-        child(config, arguments.steps, arguments.world, arguments.together, arguments.child)
+        child(arguments)
         return
     chosen = [c for c in CELLS if not arguments.configs or c.partition("/")[0] in arguments.configs]
-    report("scaling", rows(chosen, arguments.steps))
+    rows(chosen, arguments.steps)
 
 
 if __name__ == "__main__":

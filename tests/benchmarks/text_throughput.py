@@ -3,7 +3,7 @@
 Both train a BERT of 4 layers, 512 wide, from random weights on the same ids, with AdamW (fused), clipping at 1 and the
 same dropout. Trainer is taken with its defaults (float32, random batches padded to their longest), and once more
 with what its users can set by hand: bfloat16 and `train_sampling_strategy="group_by_length"`. Ours is `fit` with its
-defaults. Padding is not counted as tokens.
+defaults. Each has a process of its own, and they run in turn. Padding is not counted as tokens.
 
 python -m tests.benchmarks.text_throughput --root ../shared/data/sst2 [--threads 2] [--rounds 5] [--batches 8 32]
 """
@@ -12,6 +12,8 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ from resdomains.schema import Split
 from resdomains.training import Run, RunOptions, WandbOptions
 from resdomains.training.callbacks import StepLog
 from resdomains_tasks.text_classification.data import EncodedTexts, TextData
-from tests.benchmarks.measure import figures_in_turn, ratio, report
+from tests.benchmarks.measure import Apart, figures_in_turn, ratio, report
 
 TEXT = "resdomains_tasks.text_classification"
 VOCABULARY = 8000
@@ -271,21 +273,34 @@ class Watch(TrainerCallback):
         self.seconds = time.perf_counter() - self._began
 
 
+BY_HAND = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+PEERS: dict[str, dict[str, Any] | None] = {
+    "resdomains": None,
+    "Trainer": {},
+    "Trainer, bf16, group_by_length": BY_HAND,
+}
+
+
+def build(
+    of: str, what: str, root: Path | None, size: int, steps: int, folder: Path
+) -> Callable[[], float]:
+    """Return what trains or evaluates, and returns tokens a second."""
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    quiet()
+    ours, options = Ours(root, size, steps, folder), PEERS[of]
+    thing = ours if options is None else Theirs(ours.data, steps, folder, **options)
+    rate: Callable[[], float] = getattr(thing, what)
+    return rate
+
+
 def compare(
-    root: Path | None, size: int, steps: int, rounds: int, folder: Path
+    root: Path | None, size: int, steps: int, rounds: int, folder: Path, threads: int
 ) -> list[dict[str, Any]]:
     """Measure one data set at one batch size."""
-    ours = Ours(root, size, steps, folder)
-    data = ours.data
-    by_hand = {"bf16": True, "train_sampling_strategy": "group_by_length"}
-    peers = {
-        "Trainer": Theirs(data, steps, folder),
-        "Trainer, bf16, group_by_length": Theirs(data, steps, folder, **by_hand),
-    }
     rows = []
     for what in ("train", "evaluate"):
-        things = {"resdomains": getattr(ours, what)}
-        things |= {name: getattr(peer, what) for name, peer in peers.items()}
+        builds = {name: partial(build, name, what, root, size, steps, folder) for name in PEERS}
+        things = {name: Apart(build, threads) for name, build in builds.items()}
         rates = figures_in_turn(things, rounds)
         rows += [
             {
@@ -313,16 +328,16 @@ def main() -> None:
         "--only", choices=("sst2", "docstrings"), help="one data set; both if not given"
     )
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    quiet()
+    torch.set_num_threads(arguments.threads)  # what the report says
     sets = {"sst2": arguments.root, "docstrings": None}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, size in product(sets, arguments.batches):
             if arguments.only in (None, name):
                 steps = arguments.steps if size <= 8 else arguments.steps // 2
-                rows += compare(sets[name], size, steps, arguments.rounds, Path(folder))
+                rows += compare(
+                    sets[name], size, steps, arguments.rounds, Path(folder), arguments.threads
+                )
                 report("text_throughput", rows)
 
 

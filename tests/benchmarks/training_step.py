@@ -1,6 +1,6 @@
 """ResNet-50 against timm's: a training step and inference, 160 px, batch 16, on the CPU.
 
-Each network has a process of its own; they run in turn.
+Each network has a process of its own; they run in turn. Ours keeps freed memory, as the launcher has it.
 
 python -m tests.benchmarks.training_step [--threads 2]
 """
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from resdomains.cli.heap import keep_freed_memory
 from resdomains.core import PooledHead, fold, resnet50
 from tests.benchmarks.measure import Apart, channels_last, figures_in_turn, ratio, report
 
@@ -65,6 +66,7 @@ def inference(model: nn.Module, x: torch.Tensor, *, bf16: bool) -> Callable[[], 
 
 def our_training() -> Callable[[], None]:
     """Return our step."""
+    keep_freed_memory()
     return training(network(), pictures_last(), bf16=True, fused=True)
 
 
@@ -81,6 +83,7 @@ def their_training_by_hand() -> Callable[[], None]:
 
 def our_inference() -> Callable[[], None]:
     """Return our forward pass."""
+    keep_freed_memory()
     model = fold(network().eval()).to(torch.bfloat16)
     return inference(model, pictures_last().to(torch.bfloat16), bf16=False)
 
