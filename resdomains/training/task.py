@@ -20,6 +20,7 @@ from torchmetrics import Metric
 from resdomains import schema
 from resdomains.schema import Split
 from resdomains.training.batches import Batches
+from resdomains.training.clipping import clip_by_norm
 from resdomains.training.figures import Boxed, Film, plot_over_samples
 from resdomains.training.optimization import Constant, Optimization
 from resdomains.training.randomness import keys
@@ -463,7 +464,7 @@ class Task(LightningModule, ABC):
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         else:
-            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+            clip_by_norm(parameters, gradient_clip_val)
 
     def schedule_steps(self, optimizer_steps: int) -> int:
         """Return how many steps of the schedule so many optimizer steps are."""

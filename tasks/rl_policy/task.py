@@ -18,6 +18,7 @@ from resdomains import schema
 from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Film, Optimization, StepResult, Task
+from resdomains.training.clipping import clip_by_norm
 from resdomains.training.randomness import keys
 from resdomains.training.task import counted
 
@@ -37,7 +38,6 @@ from .recordings import Recording, read_recordings, records
 from .recordings import collate as recordings_batch
 from .rollout import Acted, Rollout, Runner
 from .spec import PolicySpec
-from .updates import clip_gradients
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -418,7 +418,7 @@ class RLPolicy(Task):
                 parameter.grad = None
             self.manual_backward(found.loss)
             if algorithm.max_gradient_norm is not None:
-                clip_gradients(learning, algorithm.max_gradient_norm)
+                clip_by_norm(learning, algorithm.max_gradient_norm)
             optimizer.step()
         return self._mean(torch.stack(parts))
 

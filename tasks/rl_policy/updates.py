@@ -1,23 +1,10 @@
-"""An update of small networks, in which the work beside the arithmetic is what takes time: clipping and Adam."""
+"""An update of small networks, in which the work beside the arithmetic is what takes time: Adam."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast, overload
 
 import torch
-from torch import Tensor, nn
-
-
-def clip_gradients(parameters: Sequence[nn.Parameter], norm: float) -> None:
-    """Scale the gradients by min(1, norm / (|g| + 1e-6)), |g| their common 2-norm, as `clip_grad_norm_` does.
-
-    Args:
-        parameters: Those that learn, on one device; some may lack a gradient.
-        norm: What |g| may be at most.
-    """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if gradients:
-        total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_mul_(gradients, (norm / (total + 1e-6)).clamp_(max=1.0))
+from torch import Tensor
 
 
 class _Held(NamedTuple):

@@ -42,6 +42,7 @@ from torch import Tensor, nn
 from resdomains.cli.quiet import quiet
 from resdomains.core import FeedForward, NoNorm, impala, simba
 from resdomains.training import Optimization, Run, RunOptions, WandbOptions, WarmupLinear, run_facts
+from resdomains.training.clipping import clip_by_norm
 from resdomains.training.precision import choose_precision
 from resdomains_tasks.rl_policy import (
     PPO,
@@ -52,7 +53,6 @@ from resdomains_tasks.rl_policy import (
     RLPolicy,
 )
 from resdomains_tasks.rl_policy.ppo import minibatches, normalise
-from resdomains_tasks.rl_policy.updates import clip_gradients
 from tests.benchmarks.measure import figures_in_turn, report
 from tests.benchmarks.rl_peers import zoo_cartpole
 
@@ -217,7 +217,7 @@ def bare(setting: Setting) -> float:
                 loss = task.terms(part, clip).loss
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                clip_gradients(learning, 0.5)
+                clip_by_norm(learning, 0.5)
                 optimizer.step()
         scheduler.step()
         seen = {name: x[:-1].flatten(0, 1) for name, x in rollout.observations.items()}

@@ -1,10 +1,9 @@
 import copy
 
-import pytest
 import torch
 from torch import nn
 
-from resdomains_tasks.rl_policy.updates import FusedAdam, clip_gradients
+from resdomains_tasks.rl_policy.updates import FusedAdam
 
 
 def network() -> nn.Sequential:
@@ -88,18 +87,3 @@ def test_a_closure_is_called_with_gradients() -> None:
     losses = [float(optimizer.step(closure)) for _ in range(3)]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] > losses[2]
-
-
-@pytest.mark.parametrize("norm", [0.1, 1e6])
-def test_gradients_are_clipped_as_torch_does(norm: float) -> None:
-    one, other = network(), network()
-    for net in (one, other):
-        net(torch.ones(4, 3)).square().sum().backward()
-        net.get_parameter("1.bias").grad = None
-    clip_gradients(list(one.parameters()), norm)
-    nn.utils.clip_grad_norm_(other.parameters(), norm)
-    for a, b in zip(one.parameters(), other.parameters(), strict=True):
-        assert (a.grad is None) == (b.grad is None)
-        if a.grad is not None:
-            torch.testing.assert_close(a.grad, b.grad)
-    clip_gradients([nn.Parameter(torch.zeros(2))], norm)
