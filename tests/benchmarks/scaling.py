@@ -4,9 +4,9 @@ Each task in its shipped config of embedded data, and with a network whose step 
 the config's batch, half of it each, as a run does, or take a whole one each, as runs do whose batch grows with the
 processes. The ceiling is two independent processes at the same time, with half a batch or a whole one: what two cores
 give without a gradient to share. Everything is `Trainer.fit` with the config's own data, callbacks and precision, and
-the log of steps; after some steps to warm up, a rate is the mean number of samples of a step over the median time from
-one step's end to the next, reading and augmenting included. Columns: milliseconds a step and samples a second of one
-process, and of two over those of one, with half the batch each and with a whole one. In `rl_policy` a step is an
+the log of steps; a rate is the mean number of samples of an epoch's steps over the median time from one step's end to
+the next, after some to warm up, reading and augmenting included. Columns: milliseconds a step and samples a second of
+one process, and of two over those of one, with half the batch each and with a whole one. In `rl_policy` a step is an
 iteration: a rollout and its updates, and samples are environment steps.
 
 python -m tests.benchmarks.scaling [TASK ...] [--steps 20]
@@ -93,7 +93,6 @@ class Clock(Callback):
     def __init__(self, together: Path | None) -> None:
         self.together = together
         self.ends: list[float] = []
-        self.items: list[int] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin when the other process does."""
@@ -108,7 +107,6 @@ class Clock(Callback):
     ) -> None:
         """Note a step."""
         self.ends.append(time.perf_counter())
-        self.items.append(outputs["items"])
 
 
 def train(
@@ -138,11 +136,10 @@ def train(
     trainer, precision = build_trainer(session, [log, Stop(WARMUP + steps), clock])
     trainer.fit(task, datamodule=data)
     seconds = [b - a for a, b in zip(clock.ends[WARMUP - 1 :], clock.ends[WARMUP:], strict=False)]
-    items = torch.tensor(sum(clock.items[WARMUP:]) / len(clock.items[WARMUP:]))
     return {
         "parameters": sum(p.numel() for p in task.parameters()),
         "precision": precision.name,
-        "items": float(trainer.strategy.reduce(items, reduce_op="sum")),
+        "items": world * data.batch_sampler("train", 0, world).mean_items,
         "seconds": statistics.median(seconds),
     }
 
