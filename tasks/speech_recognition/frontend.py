@@ -137,11 +137,11 @@ class LogMel(Frontend):
         norm: FeatureNorm | None = None,
     ) -> None:
         super().__init__()
-        size, self.hop = round(window * sample_rate), round(hop * sample_rate)
+        self.size, self.hop = round(window * sample_rate), round(hop * sample_rate)
         if bands < 1:
             raise ValueError(f"bands must be at least 1, got {bands}")
         for name, seconds, samples, least in (
-            ("window", window, size, 2),
+            ("window", window, self.size, 2),
             ("hop", hop, self.hop, 1),
         ):
             if samples < least or seconds > 1.0:
@@ -149,9 +149,9 @@ class LogMel(Frontend):
                     f"{name} is in seconds and must be at least {least} samples and at most 1 second, "
                     f"got {seconds:g} at {sample_rate} Hz"
                 )
-        self.fft = 2 ** (size - 1).bit_length() if fft is None else fft
-        if self.fft < size:
-            raise ValueError(f"fft must be at least the window's {size} samples, got {fft}")
+        self.fft = 2 ** (self.size - 1).bit_length() if fft is None else fft
+        if self.fft < self.size:
+            raise ValueError(f"fft must be at least the window's {self.size} samples, got {fft}")
         highest = sample_rate / 2 if highest is None else highest
         if not 0.0 <= lowest < highest <= sample_rate / 2:
             raise ValueError(
@@ -178,7 +178,9 @@ class LogMel(Frontend):
             )
         self.window: Tensor
         self.mels: Tensor
-        self.register_buffer("window", torch.hann_window(size, periodic=False), persistent=False)
+        # Zeros up to the transform's points: windows of that size need not be copied to be transformed.
+        window = F.pad(torch.hann_window(self.size, periodic=False), (0, self.fft - self.size))
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("mels", mels, persistent=False)
 
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,13 +193,15 @@ class LogMel(Frontend):
         samples = waveform.shape[1]
         waveform = waveform.masked_fill(~_inside(lengths, samples), 0.0)
 
-        size, count = len(self.window), samples // self.hop + 1
-        left = (size + 1) // 2
-        right = (count - 1) * self.hop + size - left - samples
-        # (B, T, size) windows, in place of torch.stft, which pads them to the transform's points and turns its result.
-        frames = F.pad(waveform, (left, right)).unfold(1, size, self.hop) * self.window
-        spectrum = torch.view_as_real(torch.fft.rfft(frames, self.fft)).square().sum(-1)
-        bands = (spectrum @ self.mels + self.guard).log()
+        count = samples // self.hop + 1
+        left = (self.size + 1) // 2
+        right = (count - 1) * self.hop + self.fft - left - samples
+        # (B, T, fft) windows, in place of torch.stft, which turns its result.
+        frames = F.pad(waveform, (left, right)).unfold(1, self.fft, self.hop) * self.window
+        # A sum over two neighbours by torch takes four times as long.
+        real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
+        power = torch.addcmul(real.square(), imaginary, imaginary)
+        bands = (power @ self.mels + self.guard).log()
 
         own = lengths // self.hop + 1
         return self.norm(bands, own, _inside(own, count)[:, :, None]).transpose(1, 2), own

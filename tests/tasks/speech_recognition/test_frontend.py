@@ -209,8 +209,8 @@ def test_bands_can_be_kept_within_some_frequencies() -> None:
 
 def test_sizes_at_other_rates() -> None:
     assert (LogMel(16000).fft, LogMel(16000).hop) == (512, 160)
-    assert (LogMel(8000).fft, LogMel(8000).hop, len(LogMel(8000).window)) == (256, 80, 200)
-    assert (LogMel(22050).fft, LogMel(22050).hop, len(LogMel(22050).window)) == (1024, 220, 551)
+    assert (LogMel(8000).fft, LogMel(8000).hop, LogMel(8000).size) == (256, 80, 200)
+    assert (LogMel(22050).fft, LogMel(22050).hop, LogMel(22050).size) == (1024, 220, 551)
     assert (Waveform(8000).channels, Waveform(8000).hop) == (1, 1)
     odd = LogMel(22050).eval()
     waveform, lengths = noise(5000, 22050)
