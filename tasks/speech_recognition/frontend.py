@@ -179,8 +179,8 @@ class LogMel(Frontend):
         self.window: Tensor
         self.mels: Tensor
         # Zeros up to the transform's points: windows of that size need not be copied to be transformed.
-        window = F.pad(torch.hann_window(self.size, periodic=False), (0, self.fft - self.size))
-        self.register_buffer("window", window, persistent=False)
+        hann = F.pad(torch.hann_window(self.size, periodic=False), (0, self.fft - self.size))
+        self.register_buffer("window", hann, persistent=False)
         self.register_buffer("mels", mels, persistent=False)
 
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
