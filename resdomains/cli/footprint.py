@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 
+from resdomains.cli.heap import give_back_freed_memory, kept_bytes
 from resdomains.core import Memory, Recompute, Stack, Store
 from resdomains.training import DataModule, Task
 
@@ -135,13 +136,15 @@ def free_bytes(device: torch.device) -> int:
     """Return what a process can still take on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    give_back_freed_memory()
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     free = available * 1024
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        free = min(free, limit - pages * resource.getpagesize())
+        # What is given back from between blocks in use still has addresses, at which it can be taken again.
+        free = min(free, limit - pages * resource.getpagesize() + kept_bytes())
     return free
 
 
@@ -154,6 +157,7 @@ def let_go(error: BaseException, trainer: Trainer) -> None:
     for optimizer in trainer.optimizers:
         optimizer.zero_grad(set_to_none=True)
     gc.collect()
+    give_back_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

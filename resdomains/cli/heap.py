@@ -24,8 +24,34 @@ def keep_freed_memory() -> bool:
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     said = [f"MALLOC_{name}_THRESHOLD_" in os.environ for name in ("TRIM", "MMAP")]
     said += [f"glibc.malloc.{name}_threshold" in tunables for name in ("trim", "mmap")]
-    if any(said) or platform.libc_ver()[0] != "glibc":
+    if any(said) or not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     taken = any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST)
     return taken and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def give_back_freed_memory() -> None:
+    """Give the kernel what is freed and kept: once, as where a step has run out of memory."""
+    if _is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def kept_bytes() -> int:
+    """Return how much is freed and kept; 0 where that cannot be known (another C library, glibc before 2.33)."""
+    if not _is_glibc():
+        return 0
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return 0
+    libc.mallinfo2.restype = _Info
+    # Ten numbers, the ninth of which, fordblks, is what lies in free blocks.
+    return int(libc.mallinfo2().numbers[8])
+
+
+class _Info(ctypes.Structure):
+    _fields_ = (("numbers", ctypes.c_size_t * 10),)
+
+
+def _is_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"

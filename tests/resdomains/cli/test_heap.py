@@ -87,8 +87,37 @@ def test_other_settings_of_malloc_are_no_decision() -> None:
     assert pages < 256
 
 
+HELD = """
+from pathlib import Path
+import torch
+from resdomains.cli.heap import give_back_freed_memory, keep_freed_memory, kept_bytes
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+keep_freed_memory()
+before = resident()
+for _ in range(2):
+    torch.ones(200 << 18)
+kept = resident() - before
+known = kept_bytes() // 4096
+give_back_freed_memory()
+print(kept, known, resident() - before)
+"""
+
+
+@glibc
+def test_what_is_kept_can_be_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HELD], check=True, capture_output=True, text=True)
+    kept, known, left = map(int, done.stdout.split()[-3:])
+    assert kept > 45_000  # pages, of 51,200
+    assert known > 45_000
+    assert left < 5_000
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from resdomains.cli import heap
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert heap.keep_freed_memory() is False
+    assert heap.kept_bytes() == 0
