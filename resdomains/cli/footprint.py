@@ -133,7 +133,7 @@ def _remembering(stacks: list[Stack], memory: Memory) -> Iterator[None]:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return what a process can still take on a device."""
+    """Return what a process can still take on a device; on a CPU it gives back what it keeps and does not use."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     give_back_freed_memory()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-# From so many numbers on a CPU takes a dot product in half the time of a norm.
+# From so many numbers on, a CPU computes a dot product in half the time of a norm.
 _MANY = 2**16
 
 
@@ -30,12 +30,15 @@ def clip_by_norm(parameters: Iterable[nn.Parameter], norm: float) -> None:
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:
     """The 2-norm of all."""
-    large = [gradient for gradient in gradients if _is_large(gradient)]
-    others = [gradient for gradient in gradients if not _is_large(gradient)]
-    norms = list(torch._foreach_norm(others)) if others else []
-    for gradient in large:
-        flat = gradient.view(-1)
-        norms.append(torch.dot(flat, flat).sqrt())
+    norms, others = [], []
+    for gradient in gradients:
+        if _is_large(gradient):
+            flat = gradient.view(-1)
+            norms.append(torch.dot(flat, flat).sqrt())
+        else:
+            others.append(gradient)
+    if others:
+        norms += torch._foreach_norm(others)
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return total
 

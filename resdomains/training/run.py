@@ -38,7 +38,7 @@ from resdomains.training.weights_and_biases import WandbOptions, begin_wandb
 
 @dataclass
 class RunOptions:
-    """Where a run's files go.
+    """Where a run's files go, and how its processes behave.
 
     Args:
         root: Folder of all runs.

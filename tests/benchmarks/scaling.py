@@ -217,8 +217,8 @@ def rates(config: str, steps: int, name: str, folder: Path) -> list[dict[str, An
     return [{**of[0], "rate": sum(f["items"] / f["seconds"] for f in of)} for of in cells]
 
 
-def rows(configs: Sequence[str], steps: int) -> list[dict[str, Any]]:
-    """Measure configs, a row a cell."""
+def measure(configs: Sequence[str], steps: int) -> None:
+    """Measure configs, a row a cell, and report what is known after each."""
     table = []
     for config in configs:
         folder = Path(mkdtemp(prefix="resdomains-scaling-"))
@@ -237,8 +237,7 @@ def rows(configs: Sequence[str], steps: int) -> list[dict[str, Any]]:
                     **{name: of[name]["rate"] / one["rate"] for name in list(SETTINGS)[1:]},
                 }
             )
-            report("scaling", table)
-    return table
+        report("scaling", table)
 
 
 def main() -> None:
@@ -255,7 +254,7 @@ def main() -> None:
         child(arguments)
         return
     chosen = [c for c in CELLS if not arguments.configs or c.partition("/")[0] in arguments.configs]
-    rows(chosen, arguments.steps)
+    measure(chosen, arguments.steps)
 
 
 if __name__ == "__main__":
