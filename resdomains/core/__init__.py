@@ -54,6 +54,9 @@ from resdomains.core.coupling import (
     Plain,
     Reversible,
 )
+from resdomains.core.eager import (
+    eager,
+)
 from resdomains.core.entries import (
     ConvPoolEntry,
     Entry,
@@ -496,6 +499,7 @@ __all__ = [
     "conformer_small",
     "distilbert_base",
     "distilroberta_base",
+    "eager",
     "fold",
     "impala",
     "plain1d18",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from resdomains.core.coupling import Blocks, Coupling, Reversible, Streams, bare
+from resdomains.core.eager import Stance
 from resdomains.core.masks import Valid
 from resdomains.core.recomputation import Precision, Randomness, recomputation
 
@@ -145,7 +147,7 @@ class _Reversed(torch.autograd.Function):
     ) -> Streams:
         streams, parameters = tensors[:2], tensors[2:]
         device = streams[0].device
-        ctx.precision = Precision(device)
+        ctx.precision, ctx.stance = Precision(device), Stance()
         ctx.draws = []
         before = Randomness(device)
         for block in blocks:
@@ -175,6 +177,7 @@ class _Reversed(torch.autograd.Function):
                 torch.enable_grad(),
                 recomputation(),
                 ctx.precision.again(),
+                ctx.stance.again(),
                 nullcontext() if draws is None else draws.again(),
             ):
                 streams, again = ctx.coupling.unstep(block, streams, ctx.valid)
@@ -200,4 +203,10 @@ def _steps(coupling: Coupling, blocks: Blocks, streams: Streams, valid: Valid | 
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), recomputation()
+    return nullcontext(), _second(Stance())
+
+
+@contextmanager
+def _second(stance: Stance) -> Iterator[None]:
+    with recomputation(), stance.again():
+        yield

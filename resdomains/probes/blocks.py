@@ -1,6 +1,5 @@
 """The residual blocks of a network, in order, and the state in which they are watched."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from resdomains.core import Residual, Valid
+from resdomains.core import Residual, Valid, eager
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,6 @@ def network_of(task: nn.Module) -> nn.Module:
     """Return a task's backbone, or the module itself if it has none."""
     backbone = getattr(task, "backbone", None)
     return backbone if isinstance(backbone, nn.Module) else task
-
-
-@contextmanager
-def eager() -> Iterator[None]:
-    """Run compiled modules as written, so that hooks on their parts fire.
-
-    A hook that is added to a module after its first compiled call never does. What was compiled stays, and is used
-    again afterwards.
-    """
-    if (
-        "torch._dynamo" not in sys.modules
-    ):  # then nothing is compiled, and loading it takes a second
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from resdomains import schema
-from resdomains.core import Merge, Valid, recomputing
-from resdomains.probes.blocks import Block, counted, eager
+from resdomains.core import Merge, Valid, eager, recomputing
+from resdomains.probes.blocks import Block, counted
 from resdomains.probes.probe import Probe, number
 from resdomains.training import Task
 

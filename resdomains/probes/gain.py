@@ -10,10 +10,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from resdomains.core import Features, Recompute, Stack, Store
+from resdomains.core import Features, Recompute, Stack, Store, eager
 from resdomains.core.masks import hide
 from resdomains.core.recomputation import recomputation
-from resdomains.probes.blocks import Block, blocks_of, eager, network_of, randomness_kept
+from resdomains.probes.blocks import Block, blocks_of, network_of, randomness_kept
 from resdomains.probes.probe import Probe, number
 from resdomains.training import Task
 

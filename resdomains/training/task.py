@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics import Metric
 
 from resdomains import schema
+from resdomains.core import eager
 from resdomains.schema import Split
 from resdomains.training.batches import Batches
 from resdomains.training.clipping import clip_by_norm
@@ -71,11 +72,14 @@ class _Whole:
 
 
 def counted(work: Callable[[], _Result]) -> tuple[_Result, int]:
-    """Do some work; return its result and its floating-point operations, those of a backward pass within included."""
+    """Do some work; return its result and its floating-point operations, those of a backward pass within included.
+
+    What is compiled runs as written within.
+    """
     counter = FlopCounterMode(display=False)
     # Its hooks on modules' inputs would keep the graph of a step that fails, such as for want of memory, for good.
     counter.mod_tracker = _Whole()  # type: ignore[assignment]  # all that the counter asks of a tracker
-    with counter:
+    with eager(), counter:
         result = work()
     return result, counter.get_total_flops()
 

@@ -148,6 +148,7 @@ FAULTS = [
     ("survives_a_last_batch_of_one", "SumsLosses", "Tones", "loss is .* in batches of 2"),
     ("stops_at_not_a_number", "HidesNan", "Tones", "its message names no step 3"),
     ("bfloat16_is_close_to_float32", "RoughInHalf", "Tones", r"off by (19|20|21)\.\d%, allowed 5"),
+    ("trains_compiled", "CountsOperations", "Tones", "no compiled block ran in training"),
     (
         "survives_an_empty_validation_set",
         "NeedsValidation",

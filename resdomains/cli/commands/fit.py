@@ -12,7 +12,7 @@ runs/<task>/<config>/<time or id>.
 {CONFIG_HELP}
   --ckpt_path FILE        go on from a checkpoint; without --config with its own config
   --test_after_fit false  do not test at the end
-  --compile true          compile the network's blocks: slower to begin, then faster on a GPU
+  --compile true          compile the network's blocks, for GPUs: the first step takes a minute
   --run.root FOLDER       where runs lie (runs)
   --run.name NAME         the run's name in place of its config's
   --run.id NAME           the folder's name in place of the time; the same command again goes on

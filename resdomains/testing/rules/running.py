@@ -1,13 +1,17 @@
 """What holds of a run: its records, its repetition, its end."""
 
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from resdomains import schema
+from resdomains.core import compile_blocks
 from resdomains.testing.bench import (
     Bench,
     floating,
@@ -16,7 +20,7 @@ from resdomains.testing.bench import (
     start,
 )
 from resdomains.testing.rules.rule import Broken, rule
-from resdomains.training import DataModule, TrainingDiverged, load_task
+from resdomains.training import DataModule, Task, TrainingDiverged, load_task
 
 
 @rule(
@@ -168,6 +172,42 @@ def survives_an_empty_validation_set(bench: Bench) -> None:
         trained.trainer.test(trained.task, datamodule=trained.data, verbose=False)
         if schema.SCORE not in trained.task.results["test"]:
             raise Broken("the test gave no score")
+
+
+@rule(
+    "take the backbone as given, and call it as a module; a block of your own must keep to what torch.compile can "
+    "trace: no .item(), no choice by a tensor's values"
+)
+def trains_compiled(bench: Bench) -> None:
+    """With its blocks compiled, a run's steps and its validation go through what was compiled."""
+    compiler = _Compiler()
+    one = dict.fromkeys(("trainer.max_epochs", "trainer.limit_val_batches"), "1")
+    with warnings.catch_warnings():
+        # torch looks at the gradient of a block's input, and warns itself that it does.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        bench.fit({**one, "trainer.limit_train_batches": "3"}, callbacks=[compiler])
+    for what, calls in compiler.calls.items():
+        if not calls:
+            raise Broken(f"no compiled block ran in {what}")
+
+
+class _Compiler(Callback):
+    """Compiles a task's blocks as `--compile true` does, but for the machine's code, and counts their calls."""
+
+    def __init__(self) -> None:
+        self.calls = {"training": 0, "validation": 0}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compile."""
+        assert isinstance(pl_module, Task)
+        compile_blocks(pl_module.backbone, backend=self._compile)
+
+    def _compile(self, graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        def run(*inputs: Any) -> Any:
+            self.calls["training" if torch.is_grad_enabled() else "validation"] += 1
+            return graph.forward(*inputs)
+
+        return run
 
 
 @rule(

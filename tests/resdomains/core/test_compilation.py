@@ -1,14 +1,23 @@
+from copy import deepcopy
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resdomains.core import (
     Highway,
+    PreActivationBasic,
     Recompute,
+    ReLU,
     Residual,
+    ResNet1d,
     ResNet2d,
+    Reverse,
     Reversible,
+    Valid,
     compile_blocks,
+    eager,
     preact_resnet20,
     resnet20,
     resnet110,
@@ -17,7 +26,7 @@ from resdomains.core import (
 
 def test_every_block_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(Residual, "compile", lambda self, mode: compiled.append(self))
+    monkeypatch.setattr(Residual, "compile", lambda self, **options: compiled.append(self))
     network = resnet20()
     assert compile_blocks(network) is network
     assert compiled == [block for _, block in network.blocks()]
@@ -25,7 +34,7 @@ def test_every_block_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_few_blocks_that_share_with_none_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(Residual, "compile", lambda self, mode: compiled.append(self))
+    monkeypatch.setattr(Residual, "compile", lambda self, **options: compiled.append(self))
     network = resnet110()
     compile_blocks(network)
     assert compiled == [block for name, block in network.blocks() if "transition" not in name]
@@ -36,7 +45,7 @@ def test_branches_are_compiled_where_stacks_couple_blocks_by_their_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: compiled.append(self))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append(self))
     network = preact_resnet20(coupling=Reversible())
     compile_blocks(network)
     expected = [block if "transition" in name else block.branch for name, block in network.blocks()]
@@ -57,6 +66,63 @@ def test_a_deeper_stack_compiles_no_more_code() -> None:
         network(torch.randn(2, 3, 8, 8)).maps[-1].square().mean().backward()
         found.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert found == [1, 1]
+
+
+def test_every_kind_of_block_may_be_compiled_for_all_that_one_may() -> None:
+    limit = 8  # torch's own
+    with torch._dynamo.config.patch(recompile_limit=limit):
+        compile_blocks(ResNet2d((3, 3), (8, 16)))  # the second stage's first block is a third kind
+        assert torch._dynamo.config.recompile_limit == 3 * limit
+        compile_blocks(ResNet2d((3,), (8,)))
+        assert torch._dynamo.config.recompile_limit == 3 * limit
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    # torch.compile looks at the gradient of a block's input, and warns itself that it does.
+    "ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning",
+)
+def test_maps_are_compiled_for_all_lengths() -> None:
+    torch.manual_seed(0)
+    twin = ResNet1d((1,), (8,), in_channels=2)
+    network = compile_blocks(deepcopy(twin))
+    for batch, length in ((4, 20), (5, 28), (3, 24)):
+        x = torch.randn(batch, 2, length)
+        lengths = torch.arange(length - batch + 1, length + 1)
+        results = [net(x, lengths).maps[-1] for net in (network, twin)]
+        torch.testing.assert_close(*results)
+        for result in results:
+            result.square().mean().backward()
+    gradients = [[p.grad for p in net.parameters()] for net in (network, twin)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.filterwarnings(
+    # torch.compile looks at the gradient of a block's input, and warns itself that it does.
+    "ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning",
+)
+@pytest.mark.parametrize(
+    "kept", [{"memory": Recompute()}, {"memory": Reverse(), "coupling": Reversible()}]
+)
+def test_what_ran_as_written_is_computed_again_as_written(kept: dict[str, Any]) -> None:
+    compiled: list[bool] = []
+
+    class Watched(ReLU):
+        def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
+            compiled.append(torch.compiler.is_compiling())
+            return super().forward(x, valid)
+
+    network = ResNet2d((2,), (8,), activation=Watched, block=PreActivationBasic, **kept)
+    compile_blocks(network, backend="aot_eager")
+    x = torch.randn(2, 3, 8, 8)
+    with eager():
+        loss = network(x).maps[-1].square().mean()
+    loss.backward()
+    assert len(compiled) > 2 * len(list(network.blocks()))
+    assert not any(compiled)
+    compiled.clear()
+    network(x).maps[-1].square().mean().backward()
+    assert any(compiled)
 
 
 def test_networks_without_blocks_are_refused() -> None:
