@@ -114,7 +114,12 @@ def explain(arguments: Arguments) -> None:
 
 
 def _check_inputs(task: Task, arguments: Arguments) -> None:
-    """Refuse what needs inputs where there are none."""
+    """Refuse what needs inputs where there are none, and an empty one, which would be the folder of the moment."""
+    if "" in arguments.files:
+        raise CliError(
+            f"input {arguments.files.index('') + 1} is empty: expected a file or a folder, or a text if the task reads "
+            "them; a variable of the shell that is not set gives this"
+        )
     if arguments.files:
         return
     if task.needs_inputs:

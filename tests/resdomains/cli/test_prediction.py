@@ -306,6 +306,11 @@ def test_a_task_without_films_or_without_inputs_says_so(
     assert (status, "needs files or folders to predict, or texts" in errors) == (2, True)
 
 
+def test_an_empty_input_is_not_the_folder_of_the_moment(cli: Run, best: str) -> None:
+    status, _, errors = predicted(cli, best, "data.txt", "")
+    assert (status, "error: input 2 is empty: expected a file" in errors) == (2, True)
+
+
 def test_help_with_a_checkpoint_shows_what_its_task_has(cli: Run, best: str) -> None:
     status, out, _ = predicted(cli, best, "--help", "--cut", "0.25")
     assert status == 0
