@@ -231,6 +231,7 @@ class _Fit:
         )
         self.facts = {**facts, "ckpt_path": began_from}
         self.progress: dict[str, float] | None = None
+        self.ended: str | None = None
 
     def _check_sharding(self) -> None:
         try:
@@ -336,6 +337,7 @@ class _Fit:
         logged = MetricsFile(self.run.metrics).last("val/")
         fitted = self.task.results.get("val") or {n: torch.tensor(v) for n, v in logged.items()}
         self.progress = self.task.progress()  # the test's time is not training's
+        self.ended = report.ended_early(self.trainer)  # the test loads an earlier state
         if self.session.full["test_after_fit"] and self.data.has("test"):
             best = self._best_path()
             self.trainer.test(
@@ -490,7 +492,11 @@ class _Fit:
         report.console.print(report.result_table(columns or {"": {}}, rest))
         pictures = self.run.pictures if self.run.pictures.is_dir() else self.run.folder
         report.print_pairs(
-            [("pictures", report.relative(pictures)), ("run", report.relative(self.run.folder))]
+            [
+                *([] if self.ended is None else [("ended", self.ended)]),
+                ("pictures", report.relative(pictures)),
+                ("run", report.relative(self.run.folder)),
+            ]
         )
 
 

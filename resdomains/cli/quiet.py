@@ -5,6 +5,8 @@ import warnings
 
 # Lightning announces devices, seeds and tips at level INFO; the run's first lines say what matters.
 LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.distributed")
+# What `--trainer.profiler` asks for comes at that level too.
+ASKED_FOR = "pytorch_lightning.profilers"
 
 # The beginning of each message, and above it why its reader cannot or need not act on it.
 WARNINGS = (
@@ -33,5 +35,6 @@ def quiet() -> None:
     """Silence what is listed above."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(ASKED_FOR).setLevel(logging.INFO)
     for pattern in WARNINGS:
         warnings.filterwarnings("ignore", pattern)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Timer
 from rich.console import Console
 from rich.table import Table
 
@@ -47,6 +48,23 @@ def joins(facts: Mapping[str, Any]) -> str:
     usual = {"coupling": "Plain", "memory": "Store"}
     rest = [f"{key} {facts[key]}" for key, name in usual.items() if facts[key] not in (None, name)]
     return ", ".join([merge, *rest])
+
+
+def ended_early(trainer: Trainer) -> str | None:
+    """What ended training before its epochs and steps were over; None if nothing did."""
+    found = []
+    for stopping in trainer.early_stopping_callbacks:
+        message = getattr(stopping, "stopping_reason_message", None)
+        if message:
+            found.append(message.removesuffix(" Signaling Trainer to stop."))
+    for timer in trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer's constructor
+        if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None and left <= 0:
+            found.append("the time of --trainer.max_time is over")
+    if not found:
+        return None
+    done, wanted = trainer.current_epoch, trainer.max_epochs
+    of = "" if wanted in (None, -1) else f" of {wanted}"
+    return f"after {done}{of} epochs: {'; '.join(found)}"
 
 
 def print_pairs(pairs: list[tuple[str, str]]) -> None:

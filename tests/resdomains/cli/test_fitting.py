@@ -65,6 +65,33 @@ def test_batches_of_equal_samples_have_no_amount_to_tell(cli: Run) -> None:
     assert "a batch holds" not in out
 
 
+def test_a_run_that_ends_early_says_why(cli: Run) -> None:
+    stopping = {"monitor": "val/score", "mode": "max", "stopping_threshold": 0.0}
+    part = {
+        "class_path": "pytorch_lightning.callbacks.EarlyStopping",
+        "init_args": stopping,
+    }
+    Path("early.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": part}}))
+    status, out, errors = cli("fit", *TINY, "--config", "early.yaml")
+    assert status == 0, errors
+    (line,) = [line for line in out.splitlines() if line.startswith("ended")]
+    assert re.search(
+        r"after 1 of 2 epochs: Stopping threshold reached: val/score = .* > 0\.0\.$", line
+    )
+    status, out, errors = cli(
+        "fit", *TINY, "--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:01",
+        "--model.optimization.schedule", "Constant", "--model.optimization.schedule.warmup", "0",
+    )  # fmt: skip
+    assert status == 0, errors
+    assert re.search(r"ended +after \d+ epochs: the time of --trainer\.max_time is over\n", out)
+
+
+def test_a_profiler_shows_what_it_found(command: Run) -> None:
+    status, out, errors = command("fit", *TINY, "--trainer.profiler", "simple")
+    assert status == 0, errors
+    assert "run_training_epoch" in out + errors
+
+
 def test_nothing_else_clutters_the_terminal(command: Run) -> None:
     status, out, errors = command("fit", *TINY)
     assert status == 0
