@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 
-from resdomains.cli.heap import give_back_freed_memory, kept_bytes
+from resdomains.cli.heap import give_back_freed_memory
 from resdomains.core import Memory, Recompute, Stack, Store
 from resdomains.training import DataModule, Task
 
@@ -143,8 +143,7 @@ def free_bytes(device: torch.device) -> int:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        # What is given back from between blocks in use still has addresses, at which it can be taken again.
-        free = min(free, limit - pages * resource.getpagesize() + kept_bytes())
+        free = min(free, limit - pages * resource.getpagesize())
     return free
 
 

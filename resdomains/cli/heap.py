@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import resource
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -19,12 +20,14 @@ def keep_freed_memory() -> bool:
     instead is no more than a step needed at once, but may lie in pieces that the next cannot use.
 
     Whoever has set one of glibc's two thresholds (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, or
-    `GLIBC_TUNABLES`) has decided, and nothing is changed; nor where the C library is another.
+    `GLIBC_TUNABLES`) has decided, and nothing is changed; nor where the C library is another, nor where addresses are
+    limited (`ulimit -v`): what is kept can give its pages back, but not its addresses.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     said = [f"MALLOC_{name}_THRESHOLD_" in os.environ for name in ("TRIM", "MMAP")]
     said += [f"glibc.malloc.{name}_threshold" in tunables for name in ("trim", "mmap")]
-    if any(said) or not _is_glibc():
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    if any(said) or limited or not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     taken = any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST)
@@ -35,22 +38,6 @@ def give_back_freed_memory() -> None:
     """Give the kernel what is freed and kept: once, as where a step has run out of memory."""
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def kept_bytes() -> int:
-    """Return how much is freed and kept; 0 where that cannot be known (another C library, glibc before 2.33)."""
-    if not _is_glibc():
-        return 0
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallinfo2"):
-        return 0
-    libc.mallinfo2.restype = _Info
-    # Ten numbers, the ninth of which, fordblks, is what lies in free blocks.
-    return int(libc.mallinfo2().numbers[8])
-
-
-class _Info(ctypes.Structure):
-    _fields_ = (("numbers", ctypes.c_size_t * 10),)
 
 
 def _is_glibc() -> bool:

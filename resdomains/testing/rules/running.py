@@ -181,11 +181,15 @@ def survives_an_empty_validation_set(bench: Bench) -> None:
 def trains_compiled(bench: Bench) -> None:
     """With its blocks compiled, a run's steps and its validation go through what was compiled."""
     compiler = _Compiler()
+    torch.compiler.reset()  # what was compiled before, or given up, would count for this run
     one = dict.fromkeys(("trainer.max_epochs", "trainer.limit_val_batches"), "1")
-    with warnings.catch_warnings():
-        # torch looks at the gradient of a block's input, and warns itself that it does.
-        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-        bench.fit({**one, "trainer.limit_train_batches": "3"}, callbacks=[compiler])
+    try:
+        with warnings.catch_warnings():
+            # torch looks at the gradient of a block's input, and warns itself that it does.
+            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+            bench.fit({**one, "trainer.limit_train_batches": "3"}, callbacks=[compiler])
+    finally:
+        torch.compiler.reset()
     for what, calls in compiler.calls.items():
         if not calls:
             raise Broken(f"no compiled block ran in {what}")
