@@ -1,4 +1,4 @@
-"""Two processes do what one does, and end together when one fails. Every run here is the real command."""
+"""Several processes do what one does, and end together when one fails. Every run here is the real command."""
 
 import socket
 import sys
@@ -25,42 +25,54 @@ OPTIONS = [
     *("--model.optimization.schedule.warmup", "0", "--model.optimization.lr", "0.02"),
 ]
 SHARED = ["--config", "trainer/fsdp", "--trainer.devices", "2"]
-SEVERAL = ["ddp", "machines", "fsdp"]
+# By name, how many there are.
+SEVERAL = {"ddp": 2, "machines": 2, "fsdp": 2, "machines, shared within each": 4}
 
 
-def on_two_machines(command: list[str], folder: Path) -> list[Finished]:
-    """Run a command under two launchers with a process each, as two machines would."""
+def on_two_machines(
+    command: list[str], strategy: str, processes: int, folder: Path
+) -> list[Finished]:
+    """Run a command under two launchers with some processes each, as two machines would."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         endpoint = f"localhost:{probe.getsockname()[1]}"
     launcher = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"),
+        *("--nproc-per-node", str(processes)),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "job"),
         *("-m", "resdomains.cli"),
     ]
-    several = ["--config", "trainer/ddp", "--trainer.num_nodes", "2", "--trainer.devices", "1"]
+    several = ["--config", f"trainer/{strategy}", "--trainer.num_nodes", "2"]
+    several += ["--trainer.devices", str(processes)]
     agents = [start([*launcher, *command, *several], folder) for _ in range(2)]
     return [end(agent, folder) for agent in agents]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """The same config and seed in one process, in two of Lightning's, with shared parameters, and on two machines."""
+    """The same config and seed in one process, in two of Lightning's, with shared parameters, and on two machines.
+
+    The machines once hold a network a process, and once one each, shared by two processes.
+    """
     commands = {"one": [], "ddp": TWO, "fsdp": SHARED}
     found = {
         name: launch([*ALONE, "fit", *OPTIONS, *more], tmp_path_factory.mktemp(name))
         for name, more in commands.items()
     }
-    first, second = on_two_machines(["fit", *OPTIONS], tmp_path_factory.mktemp("machines"))
-    # Which launcher has the first process is theirs to agree on.
-    found["machines"] = max(first, second, key=lambda run: len(run.stdout))
-    for name, run in [*found.items(), ("first", first), ("second", second)]:
+    for name, strategy in (("machines", "ddp"), ("machines, shared within each", "fsdp")):
+        place = tmp_path_factory.mktemp("machines")
+        both = on_two_machines(["fit", *OPTIONS], strategy, SEVERAL[name] // 2, place)
+        for run in both:
+            assert run.returncode == 0, f"{name}: {run.stderr}"
+        # Which launcher has the first process is theirs to agree on.
+        found[name] = max(both, key=lambda run: len(run.stdout))
+    for name, run in found.items():
         assert run.returncode == 0, f"{name}: {run.stderr}"
     return found
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_two_processes_train_as_one_does(runs: Runs, name: str) -> None:
+def test_several_processes_train_as_one_does(runs: Runs, name: str) -> None:
     one, two = (runs[run].curve(schema.TRAIN_LOSS) for run in ("one", name))
     assert [step for step, _ in one] == [step for step, _ in two] == list(range(1, 21))
     for (_, expected), (_, loss) in zip(one, two, strict=True):
@@ -79,7 +91,7 @@ def test_validation_and_test_count_every_sample_once(runs: Runs, name: str) -> N
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_two_processes_leave_one_run(runs: Runs, name: str) -> None:
+def test_several_processes_leave_one_run(runs: Runs, name: str) -> None:
     run = runs[name]
     parent = run.folder / "runs" / "image_classification" / "digits"
     [folder] = parent.iterdir()
@@ -90,7 +102,7 @@ def test_two_processes_leave_one_run(runs: Runs, name: str) -> None:
     ]
     run.only("*.wandb")
     assert run.summary["status"] == "finished"
-    assert run.summary["world_size"] == 2
+    assert run.summary["world_size"] == SEVERAL[name]
     assert run.summary["samples"] == 20 * 64
     assert run.stdout.count("best val/score") == 1
 
@@ -113,13 +125,13 @@ def test_shared_parameters_are_saved_whole(runs: Runs) -> None:
     assert 0 <= record["probability"] <= 1
 
 
-def test_both_processes_work(runs: Runs) -> None:
+def test_all_processes_work(runs: Runs) -> None:
     samples, flops = (
         [max(runs[name].curve(axis))[1] for name in ("one", *SEVERAL)]
         for axis in (schema.SAMPLES, schema.FLOPS)
     )
-    assert samples == [1280.0] * 4
-    assert flops == pytest.approx([flops[0]] * 4, rel=0.01)
+    assert samples == [1280.0] * len(samples)
+    assert flops == pytest.approx([flops[0]] * len(flops), rel=0.01)
 
 
 def test_a_batch_that_two_processes_cannot_share_is_refused(tmp_path: Path) -> None:
