@@ -52,17 +52,18 @@ def joins(facts: Mapping[str, Any]) -> str:
 
 def ended_early(trainer: Trainer) -> str | None:
     """What ended training before its epochs and steps were over; None if nothing did."""
+    done, wanted = trainer.current_epoch, trainer.max_epochs
+    if done == wanted or trainer.global_step == trainer.max_steps:
+        return None  # a checkpoint may hold why an earlier run ended
     found = []
     for stopping in trainer.early_stopping_callbacks:
-        message = getattr(stopping, "stopping_reason_message", None)
-        if message:
+        if message := stopping.stopping_reason_message:
             found.append(message.removesuffix(" Signaling Trainer to stop."))
     for timer in trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer's constructor
         if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None and left <= 0:
             found.append("the time of --trainer.max_time is over")
     if not found:
         return None
-    done, wanted = trainer.current_epoch, trainer.max_epochs
     of = "" if wanted in (None, -1) else f" of {wanted}"
     return f"after {done}{of} epochs: {'; '.join(found)}"
 

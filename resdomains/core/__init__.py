@@ -54,9 +54,6 @@ from resdomains.core.coupling import (
     Plain,
     Reversible,
 )
-from resdomains.core.eager import (
-    eager,
-)
 from resdomains.core.entries import (
     ConvPoolEntry,
     Entry,
@@ -313,6 +310,9 @@ from resdomains.core.shortcuts import (
 )
 from resdomains.core.stack import (
     Stack,
+)
+from resdomains.core.stance import (
+    eager,
 )
 from resdomains.core.stems import (
     ConvPoolStem,

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from resdomains.core.coupling import Blocks, Coupling, Reversible, Streams, bare
-from resdomains.core.eager import Stance
 from resdomains.core.masks import Valid
 from resdomains.core.recomputation import Precision, Randomness, recomputation
+from resdomains.core.stance import Stance
 
 
 class Memory(ABC):

@@ -59,6 +59,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         name: launch([*ALONE, "fit", *OPTIONS, *more], tmp_path_factory.mktemp(name))
         for name, more in commands.items()
     }
+    for name, run in found.items():
+        assert run.returncode == 0, f"{name}: {run.stderr}"
     for name, strategy in (("machines", "ddp"), ("machines, shared within each", "fsdp")):
         place = tmp_path_factory.mktemp("machines")
         both = on_two_machines(["fit", *OPTIONS], strategy, SEVERAL[name] // 2, place)
@@ -66,8 +68,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             assert run.returncode == 0, f"{name}: {run.stderr}"
         # Which launcher has the first process is theirs to agree on.
         found[name] = max(both, key=lambda run: len(run.stdout))
-    for name, run in found.items():
-        assert run.returncode == 0, f"{name}: {run.stderr}"
     return found
 
 
