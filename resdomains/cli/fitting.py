@@ -53,7 +53,6 @@ from resdomains.training import (
     run_facts,
 )
 from resdomains.training.callbacks import peak_memory_mib
-from resdomains.training.metrics_file import MetricsFile
 from resdomains.training.precision import Precision, choose_precision
 from resdomains.training.saving import CheckpointFiles, Checkpoints
 from resdomains.training.weights_and_biases import WandbRecord
@@ -333,9 +332,10 @@ class _Fit:
                 path.replace(path.with_name(f"{path.name}.damaged"))
 
     def _after_fit(self) -> int:
-        # A run that had nothing left to train has no results but those that it logged before.
-        logged = MetricsFile(self.run.metrics).last("val/")
-        fitted = self.task.results.get("val") or {n: torch.tensor(v) for n, v in logged.items()}
+        # A run that had nothing left to train has no results but those of before.
+        fitted = self.task.results.get("val") or {
+            name: torch.tensor(value) for name, value in self.task.validated.items()
+        }
         self.progress = self.task.progress()  # the test's time is not training's
         self.ended = report.ended_early(self.trainer)  # the test loads an earlier state
         if self.session.full["test_after_fit"] and self.data.has("test"):
@@ -411,7 +411,7 @@ class _Fit:
         """What `summary.json` holds: what ran, how far, how well."""
         progress = self.progress or self.task.progress()
         seconds = progress[schema.SECONDS]
-        values: dict[str, Any] = {"status": status, **self.facts}
+        values: dict[str, Any] = {"status": status, "end": self.session.end, **self.facts}
         if error is not None:
             values["error"] = f"{type(error).__name__}: {error}"
         best = self._best_score()
@@ -539,7 +539,7 @@ def fit(arguments: Arguments) -> int:
     if print_or_explain(arguments, session):
         return 0
     folder = open_run(session)
-    if folder.finished:
+    if folder.finished(session.end):
         _say_finished(folder)
         return 0
     try:

@@ -161,6 +161,12 @@ class Session:
         return {name: self.full[name] for name in RECIPE_KEYS}
 
     @property
+    def end(self) -> dict[str, Any]:
+        """What says when training ends."""
+        trainer = self.full["trainer"]
+        return {name: trainer.get(name) for name in ("max_epochs", "max_steps", "max_time")}
+
+    @property
     def data_name(self) -> str:
         """The data module's short name."""
         return str(self.config["data"]["class_path"]).rpartition(".")[2]

@@ -41,10 +41,12 @@ class StepLog(Callback):
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}
-        """The newest loss and samples per second."""
+        """The newest loss, and the samples per second of the epoch so far."""
         self._logged = 0
         self._plotted: set[str] = set()
         self._idle_since: float | None = None
+        self._epoch_items = 0
+        self._epoch_seconds = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -60,6 +62,10 @@ class StepLog(Callback):
         self._reset()
         self._logged = trainer.global_step
         self._idle_since = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a new mean of the speed."""
+        self._epoch_items, self._epoch_seconds = 0, 0.0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -125,7 +131,12 @@ class StepLog(Callback):
                 schema.PEAK_MEMORY: peak_memory_mib(task.device),
             }
         )
-        self.last = {schema.TRAIN_LOSS: loss, schema.SAMPLES_PER_SECOND: items / seconds}
+        self._epoch_items += items
+        self._epoch_seconds += seconds
+        self.last = {
+            schema.TRAIN_LOSS: loss,
+            schema.SAMPLES_PER_SECOND: self._epoch_items / self._epoch_seconds,
+        }
         self._reset()
         self._logged = trainer.global_step
         self._idle_since = time.perf_counter()

@@ -75,18 +75,6 @@ class MetricsFile(Logger):
         ]
         self._write(kept)
 
-    def last(self, prefix: str) -> dict[str, float]:
-        """Return the values of the last row that has names of a prefix, such as `val/`, by name without it."""
-        for row in reversed(_rows(self.path)[1] if self._columns else []):
-            found = {
-                n.removeprefix(prefix): float(v)
-                for n, v in row.items()
-                if n.startswith(prefix) and v
-            }
-            if found:
-                return found
-        return {}
-
     def _write(self, rows: list[Row]) -> None:
         draft = self.path.with_name(f"{self.path.name}.part")
         with draft.open("w", newline="") as file:

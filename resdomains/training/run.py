@@ -44,7 +44,8 @@ class RunOptions:
         root: Folder of all runs.
         name: The run's name in place of its config's.
         id: Name of the run's folder in place of the time. Started again, the run goes on from its newest sound
-            checkpoint, and once finished it does nothing: what torchrun, Slurm and studies need that start it again.
+            checkpoint, and once finished it does nothing, unless its end was moved (such as `trainer.max_epochs`): what
+            torchrun, Slurm and studies need that start it again.
         wandb: Weights & Biases.
         keep_last: Of how many of the last epochs to keep a checkpoint too, such as to average them; `best.ckpt` and
             `last.ckpt` are always kept.
@@ -158,10 +159,10 @@ class Run:
         self._lock: FolderLock | None = None
         self._made: list[Path] = []  # the folders above that were not there before
 
-    @property
-    def finished(self) -> bool:
-        """Whether the folder holds a finished run."""
-        return self.before is not None and self.before.get("status") == "finished"
+    def finished(self, end: Mapping[str, Any]) -> bool:
+        """Whether the folder holds a run that has reached its end, and the end is still where it was."""
+        before = self.before or {}
+        return before.get("status") == "finished" and before.get("end", end) == end
 
     def discard(self) -> None:
         """Let the folder go, and remove it, and what was made for it, if nothing is in it."""

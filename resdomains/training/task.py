@@ -190,6 +190,8 @@ class Task(LightningModule, ABC):
         self._started: float | None = None
         self.results: dict[str, dict[str, Tensor]] = {}
         """Each evaluated split's metrics, computed over all its samples and all processes."""
+        self.validated: dict[str, float] = {}
+        """The last validation's results that are one number; a checkpoint keeps them."""
         self.chosen: dict[str, float] = {}
         """What the last validation chose, such as a threshold; a checkpoint keeps it."""
         self._totals: dict[str, Tensor] = {}
@@ -605,20 +607,29 @@ class Task(LightningModule, ABC):
         if split == "val":
             self.chosen = self.choose(results)
         always = (schema.LOSS, schema.SCORE, schema.SKILL, *metrics)
-        scalars = {
-            schema.key(split, n): v.float()
-            for n, v in results.items()
-            if v.ndim == 0 and (n in always or not v.isnan())
+        values = {
+            name: float(value)
+            for name, value in results.items()
+            if value.ndim == 0 and (name in always or not value.isnan())
         }
+        if split == "val":
+            self.validated = values
+        scalars = {schema.key(split, name): value for name, value in values.items()}
         plot_over_samples(self.trainer.loggers, [n for n in scalars if n not in self._plotted])
         self._plotted.update(scalars)
         # The values are equal in all processes; this makes them known to callbacks that monitor one.
         self.log_dict(scalars, logger=False)
-        self.write({name: float(value) for name, value in scalars.items()})
+        self.write(scalars)
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log the validation metrics."""
         self._finish("val")
+
+    def on_train_epoch_end(self) -> None:
+        """Make the last validation known to callbacks that monitor it, where it was before the checkpoint."""
+        before = {schema.key("val", name): value for name, value in self.validated.items()}
+        known = self.trainer.callback_metrics
+        self.log_dict({n: v for n, v in before.items() if n not in known}, logger=False)
 
     def on_test_epoch_end(self) -> None:
         """Compute and log the test metrics."""
@@ -677,6 +688,7 @@ class Task(LightningModule, ABC):
             "samples": self.samples_seen,
             "seconds": self.progress()[schema.SECONDS],
             "flops_per_sample": self.flops_per_sample,
+            "validated": self.validated,
             "chosen": self.chosen,
         }
 
@@ -698,6 +710,7 @@ class Task(LightningModule, ABC):
         self.samples_seen = ours["samples"]
         self.seconds_before = ours["seconds"]
         self.flops_per_sample = ours["flops_per_sample"]
+        self.validated = ours.get("validated", {})
         self.chosen = ours.get("chosen", {})
 
 

@@ -67,6 +67,35 @@ def test_a_failed_run_goes_on_in_its_folder_and_ends_as_one_left_alone(cli: Run)
     assert {p: p.stat().st_mtime_ns for p in FOLDER.rglob("*") if p.name != ".lock"} == before
 
 
+def test_a_finished_run_goes_on_where_its_end_was_moved(cli: Run) -> None:
+    assert cli(*NAMED)[0] == 0
+    status, out, errors = cli(*NAMED, "--trainer.max_epochs", "3")
+    assert status == 0, errors
+    assert f"goes on  from {FOLDER}/checkpoints/last.ckpt (step 8)" in out
+    assert "changed  trainer.max_epochs: 2 -> 3" in out
+    assert [step for step, _ in curve(FOLDER, schema.TRAIN_LOSS)] == list(range(1, 13))
+    assert "nothing is left to do" in cli(*NAMED, "--trainer.max_epochs", "3")[1]
+
+
+def test_a_monitored_result_is_known_where_its_validation_was_before_the_checkpoint(
+    cli: Run,
+) -> None:
+    Path("stop.yaml").write_text(
+        "trainer:\n  callbacks+:\n    class_path: pytorch_lightning.callbacks.EarlyStopping\n"
+        "    init_args: {monitor: val/score, mode: max, min_delta: 1.0, patience: 3}\n"
+    )
+    stops = ("--config", "stop.yaml", "--trainer.max_epochs", "9")
+    assert cli(*FIT, *stops, "--run.id", "alone")[0] == 0
+    # Four steps an epoch: its last checkpoint is of the first epoch's end.
+    assert cli(*NAMED, *stops, *stop_at(7))[0] == 1
+    status, out, errors = cli(*NAMED, *stops)
+    assert status == 0, errors
+    assert "checkpoints/last.ckpt (step 4)" in out
+    alone, went_on = (summary(folder) for folder in (FOLDER.with_name("alone"), FOLDER))
+    assert alone["epochs"] == went_on["epochs"] == 4
+    assert alone["final"] == went_on["final"]
+
+
 def test_a_run_killed_in_its_test_has_its_results_from_before(cli: Run) -> None:
     assert cli(*NAMED)[0] == 0
     whole = summary()
@@ -192,12 +221,12 @@ def test_a_table_goes_on_where_its_checkpoint_was_saved(tmp_path: Path) -> None:
     again = MetricsFile(path)
     again.rewind(4, 2.0)
     again.log_metrics({"a": 9, schema.SECONDS: 3.0}, 5)
-    with path.open(newline="") as file:
-        rows = [(r["step"], r["a"], r["b"]) for r in csv.DictReader(file)]
-    assert rows == [
-        *(("1", "1", ""), ("2", "2", ""), ("3", "3", ""), ("4", "4", "")),
-        *(("4", "", "0.5"), ("5", "9", "")),
-    ]
-    assert again.last("b") == {"": 0.5}
+
+    def rows() -> list[tuple[str, str, str]]:
+        with path.open(newline="") as file:
+            return [(r["step"], r["a"], r["b"]) for r in csv.DictReader(file)]
+
+    kept = [("1", "1", ""), ("2", "2", "")]
+    assert rows() == [*kept, ("3", "3", ""), ("4", "4", ""), ("4", "", "0.5"), ("5", "9", "")]
     again.rewind(2, 9.0)
-    assert again.last("b") == {}
+    assert rows() == kept

@@ -1,10 +1,14 @@
+import csv
 import io
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from resdomains import schema
 from resdomains.training.progress import RunProgress
 from tests.resdomains.training.test_task import fit
 from tests.resdomains.training.toy import Clouds, Side
@@ -69,3 +73,19 @@ def test_a_task_without_examples_shows_a_line_and_keeps_no_file(tmp_path: Path) 
     text, folder = shown(tmp_path, terminal=False)
     assert [line.split("  ")[0] for line in text.splitlines()] == ["epoch 1/2", "epoch 2/2"]
     assert not (folder / "examples.txt").exists()
+
+
+def test_a_line_shows_the_speed_of_its_whole_epoch(tmp_path: Path) -> None:
+    text, folder = shown(tmp_path, terminal=False)
+    shown_speeds = [float(s.replace(",", "")) for s in re.findall(r"([\d,]+) samples/s", text)]
+    with (folder / "metrics.csv").open(newline="") as file:
+        steps = [row for row in csv.DictReader(file) if row[schema.SAMPLES_PER_SECOND]]
+    counts = [float(row[schema.SAMPLES]) for row in steps]
+    speeds = [float(row[schema.SAMPLES_PER_SECOND]) for row in steps]
+    assert len(steps) > 2
+    for epoch, speed in enumerate(shown_speeds):
+        within = [40 * epoch < count <= 40 * (epoch + 1) for count in counts]
+        items = [after - before for before, after in pairwise([0.0, *counts])]
+        seconds = [n / rate for n, rate, of in zip(items, speeds, within, strict=True) if of]
+        assert len(seconds) > 1
+        assert speed == pytest.approx(40 / sum(seconds), rel=0.01)
