@@ -9,7 +9,7 @@ the next, after some to warm up, reading and augmenting included. Columns: milli
 one process, and of two over those of one, with half the batch each and with a whole one. In `rl_policy` a step is an
 iteration: a rollout and its updates, and samples are environment steps.
 
-python -m tests.benchmarks.scaling [TASK ...] [--steps 20]
+python -m tests.benchmarks.scaling [TASK ...] [--steps 30]
 """
 
 import argparse
@@ -35,7 +35,7 @@ from resdomains.cli.session import Session
 from resdomains.training.callbacks import StepLog
 from tests.benchmarks.measure import report
 
-WARMUP = 5
+WARMUP = 30  # the heap grows until it has held batches of all lengths
 _DIGITS, _SCENES = "image_classification/digits", "object_detection/scenes"
 _STRINGS, _DOCSTRINGS = "speech_recognition/digit_strings", "text_classification/docstrings"
 _CARTPOLE = "rl_policy/cartpole"
@@ -244,7 +244,7 @@ def main() -> None:
     """Measure and report, or be one of the processes that are measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", nargs="*", help="tasks or configs; all by default")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--world", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--times", type=float, default=1.0, help=argparse.SUPPRESS)
@@ -253,8 +253,11 @@ def main() -> None:
     if arguments.child is not None:
         child(arguments)
         return
-    chosen = [c for c in CELLS if not arguments.configs or c.partition("/")[0] in arguments.configs]
-    measure(chosen, arguments.steps)
+    known = {name: config for config in CELLS for name in (config, config.partition("/")[0])}
+    for name in arguments.configs:
+        if name not in known:
+            parser.error(f"{name}: expected some of {', '.join(known)}")
+    measure([known[name] for name in arguments.configs] or list(CELLS), arguments.steps)
 
 
 if __name__ == "__main__":
