@@ -3,7 +3,9 @@
 Both train a BERT of 4 layers, 512 wide, from random weights on the same ids, with AdamW (fused), clipping at 1 and the
 same dropout. Trainer is taken with its defaults (float32, random batches padded to their longest), and once more
 with what its users can set by hand: bfloat16 and `train_sampling_strategy="group_by_length"`. Ours is `fit` with its
-defaults. Each has a process of its own, and they run in turn. Padding is not counted as tokens.
+defaults. Each has a process of its own, and they run in turn. Padding is not counted as tokens. Runs are long enough to
+see whole sorted stretches of `group_by_length`, which are 50 batches from the longest to the shortest, and a heap that
+has held batches of all lengths.
 
 python -m tests.benchmarks.text_throughput --root ../shared/data/sst2 [--threads 2] [--rounds 5] [--batches 8 32]
 """
@@ -321,7 +323,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of SST-2's tables")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=40, help="steps of 8 texts; of more, half")
+    parser.add_argument("--steps", type=int, default=200, help="steps of 8 texts; of more, half")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
     parser.add_argument(
