@@ -8,7 +8,7 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 _LINE = 64  # bytes that travel or stay together
-# Above this share of lines that are not zero, finding them costs more than it saves.
+# Above this share of lines that are not zero, finding them in each step is taken to save too little.
 _FEW = 0.25
 
 
