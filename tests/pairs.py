@@ -34,8 +34,10 @@ def _member(rank: int, work: Callable[..., Any], folder: Path, arguments: tuple[
     warnings.simplefilter("error")
     # How torchmetrics says that a process saw no batch.
     warnings.filterwarnings("ignore", "The ``compute`` method of metric .* was called before")
-    # Where Slurm is installed; no test starts its processes by srun.
+    # As in pyproject.toml.
     warnings.filterwarnings("ignore", "The `srun` command is available")
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
     store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     torch.save(work(rank, *arguments), folder / f"{rank}.pt")

@@ -326,6 +326,7 @@ from resdomains.core.stems import (
     SumStem,
     WaveformStem,
 )
+from resdomains.core.tables import Table
 from resdomains.core.tails import (
     ActivatedTail,
     NoTail,
@@ -470,6 +471,7 @@ __all__ = [
     "SumStem",
     "SwiGLU",
     "SynchronisedBatchNorm",
+    "Table",
     "Tail",
     "TanhPooler",
     "TaskHead",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from resdomains.core.linear import dropout
 from resdomains.core.masks import Valid, hide
 from resdomains.core.parts import Part
+from resdomains.core.tables import Table
 from resdomains.core.weightings import Weighting
 
 # Odd 64-bit numbers whose bits look random: those of splitmix64 (Steele et al. 2014), as signed.
@@ -19,7 +20,7 @@ _BASE, _MIX1, _MIX2 = (
 )
 
 
-class Grams(Part):
+class Grams(Table, Part):
     """Ids ``(B, 1, 1, L)`` to the weighted sums of the vectors of their n-grams, ``(B, D, 1, L)``.
 
     ``weight`` holds the vectors of single ids, ``own`` of them, then those of the buckets. Given
@@ -46,13 +47,12 @@ class Grams(Part):
             raise ValueError(f"buckets: expected at least 1, got {buckets}")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"gram_dropout: expected a chance in [0, 1), got {dropout}")
-        super().__init__()
+        super().__init__(own + buckets, width)
         self.own = own
         self.letters = letters
         self.orders = tuple(sorted(orders))
         self.buckets = buckets
         self.dropout = dropout
-        self.weight = nn.Parameter(torch.zeros(own + buckets, width))
         self.weighting = weighting(own + buckets)
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:
@@ -61,10 +61,20 @@ class Grams(Part):
         weights = self.weighting(rows, whole, valid).to(self.weight.dtype)
         if self.training:
             weights = dropout(weights, self.dropout)
+        rows, weights, starts = rows.flatten(0, 1), weights.flatten(0, 1), None
+        if self.training and ids.device.type == "cpu":
+            # Most end no n-gram or have dropped out, and a gradient is not looked for in their rows.
+            # Elsewhere to count them would stall the device.
+            counts = weights != 0
+            starts = F.pad(counts.sum(1).cumsum(0)[:-1], (1, 0))
+            rows, weights = rows[counts], weights[counts]
         y = F.embedding_bag(
-            rows.flatten(0, 1), self.weight, mode="sum", per_sample_weights=weights.flatten(0, 1)
+            rows, self.weight, starts, mode="sum", sparse=self.sparse, per_sample_weights=weights
         )
         return y.view(*ids.shape, -1).movedim(-1, 1).unsqueeze(2)
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
 
     def found(self, ids: Tensor, valid: Valid | None) -> tuple[Tensor, Tensor]:
         """The row of the n-gram of each order that ends at each position, and whether one does.

@@ -16,6 +16,7 @@ from resdomains.core.linear import Linear
 from resdomains.core.masks import Valid, pack, packed, places, refuse
 from resdomains.core.place import Place
 from resdomains.core.positions import AddedPositions, LearnedPositions, NoPositions
+from resdomains.core.tables import Table
 
 
 class SequenceStem(nn.Module):
@@ -93,7 +94,7 @@ class TokenStem(SequenceStem):
         ids = x if x.dim() == 2 else x[:, 0]
         y: Tensor = self.tokens(pack(ids, valid))
         if self.types is not None:
-            y = y + (self.types.weight[0] if x.dim() == 2 else self.types(pack(x[:, 1], valid)))
+            y = y + self.types(pack(x[:, 1], valid) if x.dim() == 3 else ids.new_zeros(()))
         return self.positions(y, places(ids, valid), ids.shape[1]), valid
 
 
@@ -234,7 +235,7 @@ def _vectors(x: Tensor, channels: int) -> Tensor:
     return x
 
 
-class _Table(nn.Embedding):
+class _Table(Table):
     """Ids to vectors, which start normal with deviation 0.02 (Devlin et al. 2019).
 
     ``what`` names the ids and ``which`` the argument that set their number, for messages.

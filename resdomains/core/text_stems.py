@@ -13,6 +13,7 @@ from resdomains.core.masks import Valid
 from resdomains.core.parts import Part
 from resdomains.core.place import Place
 from resdomains.core.stems import Stem
+from resdomains.core.tables import Table
 from resdomains.core.weightings import Uniform, Weighting
 
 
@@ -146,7 +147,7 @@ class WordNGramStem(IdStem):
         super().__init__(place, grams=grams, dropout=_dropout(dropout))
 
 
-class _Lookup(nn.Embedding, Part):
+class _Lookup(Table, Part):
     """Ids ``(B, 1, 1, L)`` to the vectors of each, ``(B, D, 1, L)``."""
 
     def forward(self, x: Tensor, valid: Valid | None = None) -> Tensor:

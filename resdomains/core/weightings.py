@@ -15,7 +15,8 @@ class Weighting(nn.Module):
 
     N n-grams end at each of the L positions of an item, each standing for a row from 0 to
     ``rows - 1``. ``whole``, of the same shape, is True where there is such an n-gram: others have
-    weight 0. What stands at padding is not read and may have any weight.
+    weight 0. What stands at padding is not read and may have any weight. No gradient reaches a
+    weight of 0 in training.
     """
 
     def __init__(self, rows: int) -> None:

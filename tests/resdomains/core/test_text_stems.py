@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from resdomains.core import (
+    CharacterStem,
     LayerNorm,
     NGramStem,
     Place,
     ResNet1d,
     ResNet2d,
     Stem,
+    Table,
     WordNGramStem,
 )
 from resdomains.core.activations import ReLU
@@ -180,6 +182,51 @@ def test_dropout_keeps_the_expected_sum_and_works_in_training_only() -> None:
     assert abs(float((drawn[:, 2] == 0).all(1).float().mean()) - 0.25) < 0.02
     assert not stem.eval().training
     assert torch.equal(vectors(stem, ids), expected)
+
+
+def test_training_without_dropout_sums_what_evaluation_sums() -> None:
+    torch.manual_seed(0)
+    stem = build(orders=(1, 3), buckets=64)
+    ids = torch.randint(0, 7, (3, 9))
+    expected = vectors(stem, ids)
+    found = vectors(stem.train(), ids)
+    torch.testing.assert_close(found, expected)
+    weight = stem.get_parameter("grams.weight")
+    wanted = torch.autograd.grad(expected.square().sum(), weight)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), weight), wanted)
+
+
+def test_texts_without_any_n_gram_train_on() -> None:
+    place = Place(10, 5, BatchNorm, ReLU, dims=1)
+    stem = WordNGramStem(place, letters=(3, 9), buckets=64)
+    y = vectors(stem, encode(" . ,", ".,,."))
+    assert not y.any()
+    (gradient,) = torch.autograd.grad(y.sum(), list(stem.parameters()))
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        CharacterStem,
+        partial(NGramStem, orders=(1, 2, 4), buckets=128, gram_dropout=0.3),
+        partial(WordNGramStem, letters=(3, 9), orders=(1, 2), buckets=128),
+    ],
+)
+def test_a_sparse_gradient_is_the_dense_one(stem: Callable[[Place], Stem]) -> None:
+    torch.manual_seed(0)
+    built = stem(Place(10, 5, BatchNorm, ReLU, dims=1))
+    (table,) = (module for module in built.modules() if isinstance(module, Table))
+    found = []
+    for sparse in (False, True):
+        table.sparse = sparse
+        torch.manual_seed(1)
+        y = vectors(built, encode("ab. cdc a", "b ac")).exp().square().sum()
+        (gradient,) = torch.autograd.grad(y, table.weight)
+        assert gradient.is_sparse == sparse
+        found.append(gradient.to_dense())
+    assert found[0].any()
+    torch.testing.assert_close(found[1], found[0])
 
 
 @pytest.mark.parametrize(
