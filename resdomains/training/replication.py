@@ -118,7 +118,11 @@ def _average_rows(means: dict[Tensor, Tensor]) -> None:
         marks.append(torch.zeros(len(weight), dtype=torch.uint8))
         marks[-1][gradients[-1][0]] = 1
     known = torch.cat(marks)
-    dist.all_reduce(known, dist.ReduceOp.MAX)
+    work = dist.all_reduce(known, dist.ReduceOp.MAX, async_op=True)
+    assert work is not None
+    for mean in means.values():
+        mean.zero_()
+    work.wait()
     sums = []
     marks = list(torch.split(known, [len(mark) for mark in marks]))
     for mark, (rows, values) in zip(marks, gradients, strict=True):
@@ -129,5 +133,5 @@ def _average_rows(means: dict[Tensor, Tensor]) -> None:
     dist.all_reduce(joined)
     averages = torch.split(joined, [total.numel() for total in sums])
     for (weight, mean), mark, rows in zip(means.items(), marks, averages, strict=True):
-        mean.zero_().index_copy_(0, mark.nonzero()[:, 0], rows.view(-1, mean.shape[1]))
+        mean.index_copy_(0, mark.nonzero()[:, 0], rows.view(-1, mean.shape[1]))
         weight.grad = mean
