@@ -53,7 +53,7 @@ from resdomains.training import (
     run_facts,
 )
 from resdomains.training.callbacks import peak_memory_mib
-from resdomains.training.precision import Precision, choose_precision
+from resdomains.training.precision import Precision, choose_precision, given_precision
 from resdomains.training.saving import CheckpointFiles, Checkpoints
 from resdomains.training.weights_and_biases import WandbRecord
 
@@ -153,7 +153,8 @@ def build_trainer(
         bar: Whether Lightning may draw a progress bar.
 
     Raises:
-        ConfigError: If Lightning refuses the options, or they do not fit the processes that were started.
+        ConfigError: If Lightning refuses the options, weights would not be float32, or the options do not fit the
+            processes that were started.
     """
     options = session.trainer_options()
     accelerator = options.get("accelerator", "auto")
@@ -165,7 +166,10 @@ def build_trainer(
         precision = choose_precision(str(accelerator))
         options["precision"] = precision.name
     else:
-        precision = Precision(str(options["precision"]), "the config says so")
+        try:
+            precision = given_precision(options["precision"])
+        except ValueError as error:
+            raise ConfigError("trainer.precision", str(error)) from error
     own = options.pop("callbacks", None) or []
     own = own if isinstance(own, list) else [own]
     plugins = options.pop("plugins", None) or []

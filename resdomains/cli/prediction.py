@@ -222,7 +222,7 @@ def arithmetic(task: Task, wanted: str) -> torch.autocast:
     """
     device = task.device.type
     trained = str(((task.recipe or {}).get("trainer") or {}).get("precision") or "")
-    auto = not trained.startswith(("32", "64")) and choose_precision(device).name == "bf16-mixed"
+    auto = not trained.startswith("32") and choose_precision(device).name == "bf16-mixed"
     return torch.autocast(
         device, torch.bfloat16, enabled=wanted == "bf16" or (wanted == "auto" and auto)
     )

@@ -15,6 +15,24 @@ class Precision:
     reason: str
 
 
+# What Lightning takes for weights in float32; 32, 16 and bf16 are its short names.
+_NAMES = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def given_precision(name: str | int) -> Precision:
+    """Return the precision that a config asks for.
+
+    Raises:
+        ValueError: If weights would not be float32.
+    """
+    if str(name) not in (*_NAMES, "32", "16", "bf16"):
+        raise ValueError(
+            f"expected {', '.join(_NAMES[:-1])} or {_NAMES[-1]}, got {name}; weights, statistics and losses are float32 "
+            "in all tasks"
+        )
+    return Precision(str(name), "the config says so")
+
+
 @torch.inference_mode(False)  # who asks may be predicting
 def _bf16_error() -> float:
     """Return how far bf16 autocast moves the weight gradients of convolutions, relative to the largest.

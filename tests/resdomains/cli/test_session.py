@@ -23,6 +23,11 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         "trainer.max_epochs: expected a whole number or null, got 'many'",
     ),
     "trainer choice": (("--trainer.precision", "bf17"), "got 'bf17'; did you mean 'bf16'?"),
+    "rounded weights": (
+        ("--trainer.precision", "bf16-true"),
+        "trainer.precision: expected 32-true, bf16-mixed or 16-mixed, got bf16-true; weights, "
+        "statistics and losses are float32",
+    ),
     "launcher's own": (("--trainer.logger", "true"), "trainer.logger: is set by the launcher"),
     "model key": (("--model.scal", "1"), "model.scal: unknown key; did you mean 'scale'?"),
     "model type": (("--model.scale", "big"), "model.scale: expected a number, got 'big'"),
