@@ -290,6 +290,8 @@ class _Fit:
             if most is None
             else [f"a batch holds at most {self.data.amount(most)}, padding included"]
         )
+        unseen = report.never_validated(self.trainer)
+        said += [] if unseen is None else [unseen]
         return [*self.session.notes, *self.data.notes, *said, *self.task.notes]
 
     def _wandb(self) -> WandbRecord | None:

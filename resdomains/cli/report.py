@@ -50,6 +50,17 @@ def joins(facts: Mapping[str, Any]) -> str:
     return ", ".join([merge, *rest])
 
 
+def never_validated(trainer: Trainer) -> str | None:
+    """Why a run will not be validated though it may be; None if it will, or was told not to."""
+    epochs, every = trainer.max_epochs, trainer.check_val_every_n_epoch
+    if epochs is None or every is None or not 0 < epochs < every or not trainer.limit_val_batches:
+        return None
+    return (
+        f"nothing is validated: the run ends after epoch {epochs}, and the first validation would follow epoch {every} "
+        f"(--trainer.check_val_every_n_epoch {every})"
+    )
+
+
 def ended_early(trainer: Trainer) -> str | None:
     """What ended training before its epochs and steps were over; None if nothing did."""
     done, wanted = trainer.current_epoch, trainer.max_epochs

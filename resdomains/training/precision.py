@@ -27,8 +27,8 @@ def given_precision(name: str | int) -> Precision:
     """
     if str(name) not in (*_NAMES, "32", "16", "bf16"):
         raise ValueError(
-            f"expected {', '.join(_NAMES[:-1])} or {_NAMES[-1]}, got {name}; weights, statistics and losses are float32 "
-            "in all tasks"
+            f"expected {', '.join(_NAMES[:-1])} or {_NAMES[-1]}, got {name}; weights, statistics and "
+            "losses are float32 in all tasks"
         )
     return Precision(str(name), "the config says so")
 
