@@ -12,7 +12,13 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import (
+    BaseFinetuning,
+    Checkpoint,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ProgressBar,
+)
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # re-exported
     MisconfigurationException,
@@ -172,6 +178,8 @@ def build_trainer(
             raise ConfigError("trainer.precision", str(error)) from error
     own = options.pop("callbacks", None) or []
     own = own if isinstance(own, list) else [own]
+    if any(isinstance(callback, ProgressBar) for callback in own):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     plugins = options.pop("plugins", None) or []
     plugins = plugins if isinstance(plugins, list) else [plugins]
     options["enable_progress_bar"] = bar and options.get("enable_progress_bar") is not False
@@ -192,6 +200,9 @@ def build_trainer(
         raise ConfigError("trainer", str(error)) from error
     check_processes(trainer)
     return trainer, precision
+
+
+_AROUND_STEPS = GradientAccumulationScheduler, LearningRateFinder
 
 
 class _Fit:
@@ -227,6 +238,7 @@ class _Fit:
         callbacks.append(self.stop)
         self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
         self._check_by_hand()
+        self._check_callbacks()
         self._check_sharding()
         world = self.trainer.world_size
         facts = run_facts(
@@ -241,6 +253,20 @@ class _Fit:
             check_sharding(self.trainer, self.task)
         except ValueError as error:
             raise ConfigError("trainer.strategy", str(error)) from error
+
+    def _check_callbacks(self) -> None:
+        """Refuse callbacks of Lightning's that would fail in the middle of a run."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer's constructor
+            said = None
+            if isinstance(callback, BaseFinetuning):
+                said = (
+                    "adds parameters to an optimizer whose schedule was made without them; "
+                    "--model.optimization.frozen K keeps the first K blocks as they are"
+                )
+            elif not self.task.automatic_optimization and isinstance(callback, _AROUND_STEPS):
+                said = f"changes optimizer steps, and {type(self.task).__name__} makes them itself"
+            if said is not None:
+                raise ConfigError("trainer.callbacks", f"{type(callback).__name__} {said}")
 
     def _check_by_hand(self) -> None:
         """Refuse what Lightning would do around the steps of a task that makes them itself."""

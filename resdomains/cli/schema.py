@@ -521,15 +521,26 @@ def factory_arguments(annotation: Any) -> int:
     return 0
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _refuse_function(value: Any, annotation: Any, key: str) -> None:
     """Refuse a function's import path where no class is asked for: whatever it names would be called.
 
     Raises:
-        ConfigError: Unless the value is none.
+        ConfigError: Unless the value is none, or a name or a number and those are taken too.
     """
     if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none")):
         return
-    if isinstance(value, str) and str in alternatives(annotation) and "." not in value:
+    allowed = alternatives(annotation)
+    if isinstance(value, str) and str in allowed and "." not in value:
+        return
+    if (int in allowed or float in allowed) and _is_number(value):
         return
     raise ConfigError(
         key,

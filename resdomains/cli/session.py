@@ -5,6 +5,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class Session:
         model = config["model"]
         config["model"] = {**model, "init_args": {**model["init_args"], "spec": {}}}
         try:
-            parsed = parser.parse_object(config)
+            parsed = parser.parse_object(deepcopy(config))  # it rewrites parts in lists
         except (ArgumentError, ValueError, TypeError) as error:
             found = self.schema.explain(self.config)
             raise found or CliError(condensed(str(error))) from error

@@ -33,8 +33,8 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.path.name
+        """Folder beside the file of what Lightning's own callbacks write, such as a `ModelCheckpoint` of the config."""
+        return "lightning"
 
     @property
     def version(self) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from resdomains.training import read_checkpoint
+
 from .conftest import TINY, Run
 
 
@@ -84,6 +86,50 @@ def test_a_run_that_ends_early_says_why(cli: Run) -> None:
     )  # fmt: skip
     assert status == 0, errors
     assert re.search(r"ended +after \d+ epochs: the time of --trainer\.max_time is over\n", out)
+
+
+LIGHTNING = "pytorch_lightning.callbacks"
+
+
+def with_callbacks(*parts: tuple[str, dict[str, Any]]) -> tuple[str, str]:
+    """The argument that adds callbacks of Lightning's."""
+    listed = [{"class_path": f"{LIGHTNING}.{name}", "init_args": args} for name, args in parts]
+    Path("callbacks.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": listed}}))
+    return "--config", "callbacks.yaml"
+
+
+def test_lightnings_callbacks_do_their_work(command: Run) -> None:
+    added = with_callbacks(
+        ("ModelCheckpoint", {"monitor": "val/score", "mode": "max", "save_last": True}),
+        ("TQDMProgressBar", {"leave": True}),
+        # Its default for an option is no plain value.
+        ("Timer", {"duration": {"days": 1}}),
+    )
+    status, out, errors = command("fit", *TINY, *added)
+    assert status == 0, errors
+    assert "Validation DataLoader" in out + errors  # as that bar says
+    assert "epoch 1/2" not in out + errors
+    (run,) = Path("runs").glob("*/*/*")
+    assert {path.name for path in (run / "checkpoints").iterdir()} >= {"best.ckpt", "last.ckpt"}
+    theirs = run / "lightning" / "checkpoints"
+    (best,) = theirs.glob("epoch=*.ckpt")
+    assert read_checkpoint(best)["resdomains"] is not None
+    assert (theirs / "last.ckpt").is_file()
+    kept = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert kept[2]["init_args"]["duration"] == {"days": 1}
+
+
+def test_a_number_is_taken_where_a_function_may_stand_too(cli: Run) -> None:
+    pruning = {"pruning_fn": "l1_unstructured", "amount": 0.2, "use_global_unstructured": False}
+    status, _, errors = cli("fit", *TINY, *with_callbacks(("ModelPruning", pruning)))
+    assert status == 0, errors
+
+
+def test_a_callback_that_would_fail_later_is_refused(cli: Run) -> None:
+    status, _, errors = cli("fit", *TINY, *with_callbacks(("BackboneFinetuning", {})))
+    assert status == 2
+    assert "trainer.callbacks: BackboneFinetuning adds parameters to an optimizer" in errors
+    assert "--model.optimization.frozen K" in errors
 
 
 def test_a_profiler_shows_what_it_found(command: Run) -> None:

@@ -83,6 +83,11 @@ def test_a_number_of_updates_ends_a_run_and_its_schedule(cli: Run) -> None:
             ("--trainer.accumulate_grad_batches", "2"),
             "trainer.accumulate_grad_batches: RLPolicy makes its optimizer steps itself",
         ),
+        (
+            "fit",
+            ("--trainer.callbacks", "LearningRateFinder"),
+            "trainer.callbacks: LearningRateFinder changes optimizer steps, and RLPolicy makes them",
+        ),
         ("lr-find", (), "lr-find: RLPolicy optimises by hand"),
         (
             "fit",
