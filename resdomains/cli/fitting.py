@@ -237,6 +237,7 @@ class _Fit:
         self.stop = StopBetweenSteps(self.run.last_checkpoint)
         callbacks.append(self.stop)
         self.trainer, self.precision = build_trainer(session, callbacks, self.run.folder)
+        self._check_optimizer()
         self._check_by_hand()
         self._check_callbacks()
         self._check_sharding()
@@ -253,6 +254,14 @@ class _Fit:
             check_sharding(self.trainer, self.task)
         except ValueError as error:
             raise ConfigError("trainer.strategy", str(error)) from error
+
+    def _check_optimizer(self) -> None:
+        """Refuse an optimizer that does not take the network's parameters."""
+        task = self.task
+        try:
+            task.optimization.build(task, "backbone", task.blocks())
+        except (ValueError, TypeError) as error:
+            raise ConfigError("model.optimization", str(error)) from error
 
     def _check_callbacks(self) -> None:
         """Refuse callbacks of Lightning's that would fail in the middle of a run."""

@@ -132,6 +132,12 @@ def test_a_callback_that_would_fail_later_is_refused(cli: Run) -> None:
     assert "--model.optimization.frozen K" in errors
 
 
+def test_an_optimizer_that_does_not_take_the_parameters_is_refused(cli: Run) -> None:
+    status, _, errors = cli("fit", *TINY, "--model.optimization.optimizer", "torch.optim.LBFGS")
+    assert status == 2
+    assert "error: model.optimization: LBFGS doesn't support per-parameter options" in errors
+
+
 def test_a_profiler_shows_what_it_found(command: Run) -> None:
     status, out, errors = command("fit", *TINY, "--trainer.profiler", "simple")
     assert status == 0, errors
