@@ -163,6 +163,7 @@ def build_trainer(
             processes that were started.
     """
     options = session.trainer_options()
+    _check_numbers(options)
     accelerator = options.get("accelerator", "auto")
     if accelerator in ("auto", "gpu"):
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -196,10 +197,29 @@ def build_trainer(
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             default_root_dir=folder,
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigError("trainer", str(error)) from error
     check_processes(trainer)
     return trainer, precision
+
+
+# What Lightning takes and then divides by, and a norm that would turn gradients round.
+_LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 1,
+    "gradient_clip_val": 0,
+}
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    for key, least in _LEAST.items():
+        value = options.get(key)
+        if value is not None and not value >= least:
+            raise ConfigError(f"trainer.{key}", f"expected at least {least}, got {value}")
+    interval = options.get("val_check_interval")
+    if isinstance(interval, int | float) and not interval > 0:
+        raise ConfigError("trainer.val_check_interval", f"expected more than 0, got {interval}")
 
 
 _AROUND_STEPS = GradientAccumulationScheduler, LearningRateFinder
@@ -242,6 +262,10 @@ class _Fit:
         self._check_callbacks()
         self._check_sharding()
         world = self.trainer.world_size
+        try:
+            self.batches = self.data.batch_sampler("train", 0, world)
+        except ValueError as error:
+            raise ConfigError("data", str(error)) from error
         facts = run_facts(
             self.task, self.run, session.data_name, session.seed, world, self.data.split_sizes
         )
@@ -318,8 +342,7 @@ class _Fit:
         self.run.write_summary({"status": "running", **self.facts})
 
     def _notes(self) -> list[str]:
-        batches = self.data.batch_sampler("train", 0, self.trainer.world_size)
-        most = batches.positions
+        most = self.batches.positions
         said = (
             []
             if most is None

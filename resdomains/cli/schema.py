@@ -226,19 +226,21 @@ class Schema:
             ConfigError: If it may not be imported, does not exist or is of another kind.
         """
         if "." not in name:
-            names = _short_names(accepted)
+            names = {
+                short: public
+                for short, paths in _short_names(accepted).items()
+                if (public := [path for path in paths if path.partition(".")[0] in self.packages])
+            }
             paths = names.get(name, [])
-            public = [path for path in paths if path.partition(".")[0] in self.packages]
-            if len(public) > 1:
+            if len(paths) > 1:
                 raise ConfigError(
-                    key, f"{name!r} is the name of several: {', '.join(public)}; give one of these"
+                    key, f"{name!r} is the name of several: {', '.join(paths)}; give one of these"
                 )
-            if not public:
+            if not paths:
                 what = " or ".join(base.__name__ for base in accepted)
-                raise ConfigError(
-                    key, f"no {what} named {name!r}; " + suggest(name, names, "known by short name")
-                )
-            name = public[0]
+                hint = suggest(name, names, "known by short name") or "give the import path of one"
+                raise ConfigError(key, f"no {what} named {name!r}; {hint}")
+            name = paths[0]
         component = self._import(name, key)
         if not _fits(component, accepted):
             what = " or ".join(base.__name__ for base in accepted)

@@ -140,6 +140,8 @@ class Session:
         except (ValueError, TypeError, yaml.YAMLError):
             # Some default of a named class has no YAML form; what was given has.
             full = {"seed": 0, "test_after_fit": True, "compile": False, **config}
+        if not 0 <= full["seed"] < 2**32:
+            raise ConfigError("seed", f"expected 0 to {2**32 - 1}, got {full['seed']}")
         full.pop("ckpt_path", None)
         del full["model"]["init_args"]["spec"]
         full["data"].get("init_args", {}).pop("seed", None)

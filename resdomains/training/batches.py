@@ -92,10 +92,11 @@ class ShardedBatches(Batches):
     ) -> None:
         super().__init__()
         if batch_size % world:
+            below = batch_size // world * world
+            near = f"{below} or {below + world}" if below else f"{world}"
             raise ValueError(
                 f"batch_size counts samples over all processes and must be a multiple of their number, "
-                f"got {batch_size} for {world} processes; take {batch_size // world * world or world} "
-                f"or {(batch_size // world + 1) * world}"
+                f"got {batch_size} for {world} processes; take {near}"
             )
         if shuffle and length < batch_size:
             raise ValueError(

@@ -23,6 +23,40 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         "trainer.max_epochs: expected a whole number or null, got 'many'",
     ),
     "trainer choice": (("--trainer.precision", "bf17"), "got 'bf17'; did you mean 'bf16'?"),
+    "no steps": (
+        ("--trainer.accumulate_grad_batches", "0"),
+        "trainer.accumulate_grad_batches: expected at least 1, got 0",
+    ),
+    "no interval": (
+        ("--trainer.log_every_n_steps", "0"),
+        "trainer.log_every_n_steps: expected at least 1, got 0",
+    ),
+    "no epochs": (
+        ("--trainer.check_val_every_n_epoch", "0"),
+        "trainer.check_val_every_n_epoch: expected at least 1, got 0",
+    ),
+    "no validation": (
+        ("--trainer.val_check_interval", "0.0"),
+        "trainer.val_check_interval: expected more than 0, got 0.0",
+    ),
+    "uphill": (
+        ("--trainer.gradient_clip_val", "-1"),
+        "trainer.gradient_clip_val: expected at least 0, got -1",
+    ),
+    "no seed": (("--seed", "-1"), "seed: expected 0 to 4294967295, got -1"),
+    "far name": (
+        ("--trainer.callbacks", "zzz"),
+        "trainer.callbacks: no Callback named 'zzz'; give the import path of one",
+    ),
+    "foreign name": (
+        ("--trainer.plugins", "SLURMEnvironment"),
+        "named 'SLURMEnvironment'; give the import path",
+    ),
+    "large batch": (
+        ("--data.batch_size", "100000"),
+        "data: batch_size 100000 is larger than the training split of",
+    ),
+    "no such device": (("--trainer.accelerator", "tpu"), "trainer: "),
     "rounded weights": (
         ("--trainer.precision", "bf16-true"),
         "trainer.precision: expected 32-true, bf16-mixed or 16-mixed, got bf16-true; weights, "

@@ -63,6 +63,8 @@ def test_batch_size_must_be_shared_evenly() -> None:
         ValueError, match=r"multiple of their number, got 12 for 5 processes; take 10 or 15"
     ):
         ShardedBatches(101, 12, 0, 5, shuffle=True, seed=0)
+    with pytest.raises(ValueError, match=r"got 4 for 5 processes; take 5$"):
+        ShardedBatches(101, 4, 0, 5, shuffle=True, seed=0)
 
 
 def test_batch_larger_than_the_split_is_refused() -> None:
