@@ -228,7 +228,8 @@ class Session:
                 known, _ = parameters(made, factory_arguments(annotation))
             else:
                 if name in known and name not in given["init_args"]:
-                    given["init_args"][name] = full["init_args"][name] = value
+                    given["init_args"][name] = value
+                    full.setdefault("init_args", {})[name] = value  # absent where nothing was given
 
     def task(self, spec: dict[str, Any]) -> Task:
         """Build the task for a data module's spec.

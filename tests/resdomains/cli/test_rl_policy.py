@@ -88,6 +88,11 @@ def test_a_number_of_updates_ends_a_run_and_its_schedule(cli: Run) -> None:
             ("--trainer.callbacks", "LearningRateFinder"),
             "trainer.callbacks: LearningRateFinder changes optimizer steps, and RLPolicy makes them",
         ),
+        (
+            "fit",
+            ("--model.backbone", "resnet20"),
+            "model: backbone ResNet2d cannot read a vector of 4",
+        ),
         ("lr-find", (), "lr-find: RLPolicy optimises by hand"),
         (
             "fit",
