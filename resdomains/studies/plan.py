@@ -54,7 +54,9 @@ class PlannedRun:
             [self.configs, dict(self.settings), self.seed], sort_keys=True, default=str
         )
         digest = hashlib.sha256(described.encode()).hexdigest()[:6]
-        words = [*self.labels.values(), f"seed{self.seed}"]
+        # 1e+30 must not read 1e-30.
+        labels = (re.sub(r"(?<=\de)\+(?=\d)", "", label) for label in self.labels.values())
+        words = [*labels, f"seed{self.seed}"]
         readable = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-.") for word in words)
         return f"{readable[:70].strip('_')}-{digest}"
 

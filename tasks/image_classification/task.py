@@ -25,7 +25,7 @@ from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
-from resdomains.vision import denormalise, normalise, read_pictures
+from resdomains.vision import check_reads, denormalise, normalise, read_pictures
 
 from .fitting import fit
 from .metrics import Mistakes
@@ -73,6 +73,8 @@ class ImageClassification(Task):
                 f"backbone takes pictures of {channels} channels, the data have {self.image_spec.channels}; "
                 f"set --model.backbone.in_channels {self.image_spec.channels}"
             )
+        pictures = self.image_spec
+        check_reads(backbone, (pictures.channels, pictures.height, pictures.width))
         out_channels = getattr(backbone, "out_channels", None)
         if not out_channels:
             raise TypeError(

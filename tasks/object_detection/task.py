@@ -16,7 +16,7 @@ from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.figures import Box, Boxed
-from resdomains.vision import denormalise, read_picture, read_pictures, resize
+from resdomains.vision import check_reads, denormalise, read_picture, read_pictures, resize
 
 from .annotations import COLUMNS
 from .data import DetectionData, Pictures, padded, prepared
@@ -91,6 +91,7 @@ class ObjectDetection(Task):
                 f"backbone takes pictures of {channels} channels, the data have {self.detection_spec.channels}; "
                 f"set --model.backbone.in_channels {self.detection_spec.channels}, or --data.channels {channels}"
             )
+        check_reads(backbone, (self.detection_spec.channels, 1, 1))
         out_channels, strides = (
             getattr(backbone, name, None) for name in ("out_channels", "stride")
         )

@@ -219,7 +219,7 @@ STUDY = {
         "model.backbone.layers": [1, 1],
         "test_after_fit": False,
     },
-    "axes": {"data.batch_size": [64, 100000]},
+    "axes": {"model.optimization.lr": [0.1, 1.0e30]},
     "bases": [{"config": ["image_classification/digits", "trainer/float32"]}],
 }
 
@@ -244,12 +244,12 @@ def test_a_study_sends_its_runs_to_the_cluster(slurm: Slurm, tmp_path: Path) -> 
         return bool(tables) and len(tables[0].read_text().splitlines()) > 3
 
     settings = ["--slurm.cpus_per_task", "1", "--slurm.timeout_min", "60"]
-    with study("--only", "64_*", *settings) as first:
+    with study("--only", "0.1_*", *settings) as first:
         wait_for("step", trained)
         first.send_signal(signal.SIGINT)
         out, err = first.communicate(timeout=60)
     assert first.returncode == 130
-    assert "running: image_classification/digits, 64, seed 0" in out
+    assert "running: image_classification/digits, 0.1, seed 0" in out
     [number] = re.findall(r"cancel them: scancel (\d+)", err)
     assert slurm.job(number)["JobState"] == "RUNNING"
 
@@ -264,9 +264,9 @@ def test_a_study_sends_its_runs_to_the_cluster(slurm: Slurm, tmp_path: Path) -> 
     assert slurm.job(number)["Restarts"] == "1"
     assert len(list(root.glob("logs/slurm/*_submission.sh"))) == 2
     assert json.loads(summary.read_text())["status"] == "finished"
-    assert "finished: image_classification/digits, 64, seed 0" in out
-    assert "failed: image_classification/digits, 100000, seed 0" in err
+    assert "finished: image_classification/digits, 0.1, seed 0" in out
+    assert "failed: image_classification/digits, 1e+30, seed 0" in err
     assert "2 runs, 1 finished setups" in out
-    [log] = root.glob("logs/64_*.log")
+    [log] = root.glob("logs/0.1_*.log")
     assert log.read_text().count("last.ckpt (step") == 1
     assert "\x1b" not in log.read_text()  # for no terminal

@@ -72,6 +72,13 @@ def test_an_id_is_readable_stays_and_follows_the_settings() -> None:
     assert not {run.id for run in read_study(changed, "two").runs} & set(ids)
 
 
+def test_an_id_does_not_turn_large_into_small() -> None:
+    study = {"axes": {"model.optimization.lr": [1.0e30, 1.0e-30]}, "bases": [{"config": "a/b"}]}
+    large, small = (run.id for run in read_study(study, "two").runs)
+    assert large.startswith("1e30_seed0-")
+    assert small.startswith("1e-30_seed0-")
+
+
 def test_what_is_left_out_has_a_reason_and_is_not_run() -> None:
     bases = [
         {
