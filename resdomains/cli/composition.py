@@ -8,10 +8,12 @@ class are never carried over.
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from resdomains.cli.errors import ConfigError
 from resdomains.cli.schema import (
+    Parameter,
     Schema,
     as_keys,
     bases,
@@ -142,16 +144,29 @@ class Composer:
         accepted = bases(annotation)
         if not accepted:
             return {}
-        # The old class first: importing its package gives the others in it their short names.
-        old_path = self.schema.resolve(old, accepted, key)[0] if isinstance(old, str) else None
+        calling = factory_arguments(annotation)
+        old_path, before = None, dict[str, Parameter]()
+        if isinstance(old, str):
+            # First: importing its package gives the others in it their short names.
+            old_path, component = self.schema.resolve(old, accepted, key)
+            before, _ = parameters(component, calling)
         if not given:
             return {}
         new_path, component = self.schema.resolve(path, accepted, key)
         if new_path == old_path:
             return given
-        known, _ = parameters(component, factory_arguments(annotation))
-        dropped = sorted(set(given) - set(known))
-        kept = {name: value for name, value in given.items() if name in known}
+        known, _ = parameters(component, calling)
+
+        def suits(name: str, value: Any) -> bool:
+            """Whether the new class takes it; what the old one did not take either is no reason to lose a mistake."""
+            takes = partial(self.schema.takes, value, key=f"{key}.{name}")
+            return name in known and (
+                takes(known[name].annotation)
+                or not (name in before and takes(before[name].annotation))
+            )
+
+        kept = {name: value for name, value in given.items() if suits(name, value)}
+        dropped = sorted(set(given) - set(kept))
         parts = [f"kept {', '.join(sorted(kept))}"] if kept else []
         parts += [f"dropped {', '.join(dropped)}"] if dropped else []
         self.notes.append(f"{key} is now {path}: {'; '.join(parts)} of {old}")

@@ -291,6 +291,22 @@ class Schema:
                 ) from error
         return value
 
+    def takes(self, value: Any, annotation: Any, key: str) -> bool:
+        """Whether a value is of an annotation's kind: named classes are of it, whatever their own arguments."""
+        if as_keys(annotation) is not None:
+            return True
+        if isinstance(value, list) and bases(item := item_annotation(annotation)):
+            return all(self.takes(v, item, key) for v in value)
+        accepted = bases(annotation)
+        name = value.get("class_path") if isinstance(value, dict) else value
+        if not accepted or not isinstance(name, str) or is_plain_name(name, annotation):
+            return is_valid(value, annotation)
+        try:
+            self.resolve(name, accepted, key)
+        except ConfigError:
+            return False
+        return True
+
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Check every key of a config and write every part as `class_path` and `init_args`.
 

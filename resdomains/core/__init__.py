@@ -228,6 +228,7 @@ from resdomains.core.named.signals import (
 )
 from resdomains.core.networks.backbone import (
     Backbone,
+    refusal,
 )
 from resdomains.core.networks.encoder import (
     ResidualEncoder,
@@ -552,6 +553,7 @@ __all__ = [
     "quartznet_mini",
     "quartznet_tiny",
     "recomputing",
+    "refusal",
     "resnet1d18",
     "resnet1d20",
     "resnet1d32",

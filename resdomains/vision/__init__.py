@@ -10,7 +10,6 @@ from resdomains.vision.pictures import (
     read_pictures,
     resize,
 )
-from resdomains.vision.reading import check_reads
 from resdomains.vision.spec import (
     GREY_MEAN,
     GREY_STD,
@@ -30,7 +29,6 @@ __all__ = [
     "SUFFIXES",
     "Header",
     "PictureSpec",
-    "check_reads",
     "denormalise",
     "find_pictures",
     "normalise",

@@ -11,12 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from resdomains.core import Features
+from resdomains.core import Features, refusal
 from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
 from resdomains.training.figures import Box, Boxed
-from resdomains.vision import check_reads, denormalise, read_picture, read_pictures, resize
+from resdomains.vision import denormalise, read_picture, read_pictures, resize
 
 from .annotations import COLUMNS
 from .data import DetectionData, Pictures, padded, prepared
@@ -91,7 +91,13 @@ class ObjectDetection(Task):
                 f"backbone takes pictures of {channels} channels, the data have {self.detection_spec.channels}; "
                 f"set --model.backbone.in_channels {self.detection_spec.channels}, or --data.channels {channels}"
             )
-        check_reads(backbone, (self.detection_spec.channels, 1, 1))
+        if (
+            error := refusal(backbone, torch.zeros(1, self.detection_spec.channels, 1, 1))
+        ) is not None:
+            raise ValueError(
+                f"backbone {type(backbone).__name__} cannot read pictures ({error}); take a network over pictures, "
+                "such as ResNet2d or resnet50"
+            ) from error
         out_channels, strides = (
             getattr(backbone, name, None) for name in ("out_channels", "stride")
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchmetrics import Metric
 
-from resdomains.core import Features, FrameHead, Head
+from resdomains.core import Features, FrameHead, Head, refusal
 from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
@@ -417,13 +417,9 @@ def _check(backbone: nn.Module, frontend: Frontend) -> int:
             f"backbone reads {read} channels, the frontend {type(frontend).__name__} gives {frontend.channels}; "
             f"set --model.backbone.in_channels {frontend.channels}"
         )
-    stem = getattr(backbone, "stem", None)
-    if stem is not None:
-        try:
-            stem.read(torch.zeros(1, frontend.channels, 1))
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"backbone's stem {type(stem).__name__} cannot read frames ({error}); take a network over signals, "
-                "such as ResNet1d, quartznet5x5 or conformer_small"
-            ) from error
+    if (error := refusal(backbone, torch.zeros(1, frontend.channels, 1))) is not None:
+        raise ValueError(
+            f"backbone {type(backbone).__name__} cannot read frames ({error}); take a network over signals, "
+            "such as ResNet1d, quartznet5x5 or conformer_small"
+        ) from error
     return int(out_channels[-1])

@@ -33,7 +33,7 @@ from resdomains.classification import (
     precision_recall_f1,
     ranking,
 )
-from resdomains.core import Features, Head, PooledHead
+from resdomains.core import Features, Head, PooledHead, refusal
 from resdomains.interop import Weights
 from resdomains.interop.export import export_encoder
 from resdomains.schema import Split
@@ -100,7 +100,8 @@ class TextClassification(Task):
         super().__init__(backbone=backbone, spec=spec, optimization=optimization)
         self.text_spec = TextSpec.of(spec)
         out_channels = _check(backbone, self.text_spec)
-        self._typed = not self.text_spec.pair or _reads(backbone, (1, 2, 1)) is None
+        typed = torch.zeros(1, 2, 1, dtype=torch.long)
+        self._typed = not self.text_spec.pair or refusal(backbone, typed) is None
         self.loss = _bound(loss, self.text_spec)
         self.head = head(out_channels, self.text_spec.outputs)
         self.begin_with(weights, self.head, self.text_spec)
@@ -485,32 +486,18 @@ def _check(backbone: nn.Module, spec: TextSpec) -> int:
         raise TypeError(
             f"backbone {type(backbone).__name__} states no out_channels; take a network of resdomains.core"
         )
-    stem = getattr(backbone, "stem", None)
-    length = getattr(stem, "length", None)
+    length = getattr(getattr(backbone, "stem", None), "length", None)
     if length is not None and length < spec.max_length:
         raise ValueError(
             f"backbone has {length} positions, texts have up to {spec.max_length} tokens; "
             f"set --model.backbone.stem.length {spec.max_length}, or --data.max_length {length}"
         )
-    refused = _reads(backbone, (1, 1))
-    if refused is not None:
+    if (error := refusal(backbone, torch.zeros(1, 1, dtype=torch.long))) is not None:
         raise ValueError(
-            f"backbone's stem {type(stem).__name__} cannot read token ids ({refused}); take a stem for tokens, "
-            "such as TokenStem, CharacterStem, NGramStem or WordNGramStem"
-        ) from refused
+            f"backbone {type(backbone).__name__} cannot read token ids ({error}); take a network with a stem for "
+            "tokens: TokenStem, CharacterStem, NGramStem or WordNGramStem"
+        ) from error
     return int(out_channels[-1])
-
-
-def _reads(backbone: nn.Module, shape: tuple[int, ...]) -> Exception | None:
-    """Return why the backbone's stem cannot read ids of a shape; None if it can, or if there is no stem to ask."""
-    stem = getattr(backbone, "stem", None)
-    if stem is None:
-        return None
-    try:
-        stem.read(torch.zeros(shape, dtype=torch.long))
-    except (ValueError, TypeError) as error:
-        return error
-    return None
 
 
 def _bound(loss: Loss | NumberLoss | None, spec: TextSpec) -> Loss | NumberLoss:

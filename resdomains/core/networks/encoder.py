@@ -77,13 +77,16 @@ class ResidualEncoder(Backbone):
         self.stride = (self.stem.stride,)
         self.depth = layers
 
+    def read(self, x: Tensor) -> Tensor:
+        return self.stem.read(x)
+
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Features:
         """One map ``(B, D, T)``, zero at padding; ``lengths`` ``(B,)`` counts each item's positions.
 
         Raises:
             ValueError: the stem cannot read ``x``, or ``lengths`` does not fit it.
         """
-        x = self.stem.read(x)
+        x = self.read(x)
         valid = valid_of(lengths, x.shape[-1])
         check_items(x, valid)
         x, valid = self.stem(x, valid)

@@ -63,8 +63,8 @@ class ResidualMLP(Backbone):
         self.stride = (1,)
         self.depth = layers
 
-    def forward(self, x: Tensor) -> Features:
-        """Vectors ``(B, in_channels)`` to one map ``(B, width)``.
+    def read(self, x: Tensor) -> Tensor:
+        """Vectors ``(B, in_channels)``, as they are.
 
         Raises:
             ValueError: ``x`` has another number of axes or channels.
@@ -74,4 +74,13 @@ class ResidualMLP(Backbone):
                 f"x: expected vectors (B, C) with {self.in_channels} channels on axis 1 (the "
                 f"network was built with in_channels={self.in_channels}), got {tuple(x.shape)}"
             )
-        return Features((self.end(self.stack(self.start(self.stem(x)))),), (None,))
+        return x
+
+    def forward(self, x: Tensor) -> Features:
+        """Vectors ``(B, in_channels)`` to one map ``(B, width)``.
+
+        Raises:
+            ValueError: ``x`` has another number of axes or channels.
+        """
+        x = self.stem(self.read(x))
+        return Features((self.end(self.stack(self.start(x))),), (None,))

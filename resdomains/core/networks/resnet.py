@@ -170,6 +170,9 @@ class ResNet(Backbone):
         self.out_channels = (*channels[:-1], self.tail.out_channels)
         self.stride = tuple(reductions)
 
+    def read(self, x: Tensor) -> Tensor:
+        return self.stem.read(x)
+
     def _features(self, x: Tensor, valid: Valid | None) -> Features:
         """``(B, C, H, W)``, H = 1 for signals, to the maps of all stages."""
         # channels_last is the fast layout on CPU, and on GPU with bf16; weights have it already.
@@ -196,7 +199,7 @@ class ResNet2d(ResNet):
         Raises:
             ValueError: ``x`` is not what the stem reads.
         """
-        return self._features(self.stem.read(x), None)
+        return self._features(self.read(x), None)
 
 
 class ResNet1d(ResNet):
@@ -213,7 +216,7 @@ class ResNet1d(ResNet):
         Raises:
             ValueError: ``x`` is not what the stem reads, or ``lengths`` does not fit it.
         """
-        x = self.stem.read(x)
+        x = self.read(x)
         valid = valid_of(lengths, x.shape[3])
         check_items(x, valid)
         features = self._features(x, valid)

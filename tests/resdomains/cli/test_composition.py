@@ -51,6 +51,24 @@ def test_a_new_class_keeps_what_it_takes_and_says_so() -> None:
     assert "net is now resdomains.core.resnet20: kept in_channels; dropped layers" in note
 
 
+def test_a_new_class_does_not_keep_what_the_old_one_alone_can_take() -> None:
+    """Its layers were numbers of each stage, its stem one over maps."""
+    given = {"layers": [1, 1], "stem": "resdomains.core.SmallImageStem", "in_channels": "8"}
+    found = composer({"net": resnet(**given, merge="Highway")})
+    found.override(("net",), "ResidualEncoder")
+    assert found.config["net"]["init_args"] == {"in_channels": "8", "merge": "Highway"}
+    (note,) = found.notes
+    assert note.endswith(
+        "kept in_channels, merge; dropped layers, stem of resdomains.core.ResNet2d"
+    )
+
+
+def test_a_mistake_is_not_lost_with_the_class() -> None:
+    found = composer({"net": resnet(merge="Hihgway", in_channels="four")})
+    found.override(("net",), "ResidualEncoder")
+    assert found.config["net"]["init_args"] == {"merge": "Hihgway", "in_channels": "four"}
+
+
 @pytest.mark.parametrize("arguments", [{}, {"loud": True}])
 def test_a_class_has_a_short_name_beside_the_one_whose_place_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]

@@ -10,7 +10,17 @@ from pytorch_lightning import Trainer
 from torch import nn
 
 from resdomains.classification import BinaryCrossEntropy, CrossEntropy
-from resdomains.core import Features, PooledHead, ResNet2d
+from resdomains.core import (
+    Backbone,
+    Features,
+    FeedForward,
+    PatchStem,
+    PooledHead,
+    ResidualEncoder,
+    ResidualMLP,
+    ResNet1d,
+    ResNet2d,
+)
 from resdomains.interop import Checkpoint, Loaded, Weights
 from resdomains.training import BadSample, Optimization
 from resdomains_tasks.image_classification import (
@@ -214,6 +224,25 @@ def test_a_backbone_of_other_channels_is_refused_with_the_key_to_set() -> None:
         ValueError,
         match=r"takes pictures of 1 channels, the data have 3; set --model\.backbone\.in_",
     ):
+        ImageClassification(backbone=backbone, spec=small_spec().plain())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (ResNet1d(in_channels=3), r"ResNet1d cannot read .* \(x: expected 3 axes .*ResNet2d"),
+        (
+            ResidualMLP(in_channels=3),
+            r"ResidualMLP cannot read .* \(x: expected vectors .*ResNet2d",
+        ),
+        (
+            ResidualEncoder(1, 12, 3, partial(PatchStem, patch=4, size=16), [FeedForward]),
+            r"\(3, 16, 16\), .* built, got \(1, 3, 8, 8\)\); give it what it expects, or take",
+        ),
+    ],
+)
+def test_a_backbone_over_something_else_is_refused(backbone: Backbone, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ImageClassification(backbone=backbone, spec=small_spec().plain())
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from resdomains.core import Features, ResNet2d
+from resdomains.core import Features, ResNet1d, ResNet2d
 from resdomains.interop import Checkpoint
 from resdomains.training import BadSample, Optimization
 from resdomains_tasks.object_detection import FCOSHead, ObjectDetection
@@ -153,6 +153,10 @@ def test_a_score_of_nothing_to_find_is_zero() -> None:
         (
             {"backbone": small_backbone(1)},
             "backbone takes pictures of 1 channels, the data have 3; set --model.backbone.in_channels 3",
+        ),
+        (
+            {"backbone": ResNet1d(in_channels=3)},
+            r"backbone ResNet1d cannot read pictures \(x: expected 3 axes .*ResNet2d or resnet50",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from resdomains.core import (
     FirstTokenHead,
     PooledHead,
     ResidualEncoder,
+    ResidualMLP,
     ResNet1d,
     SinusoidalPositions,
     TokenStem,
@@ -143,7 +144,16 @@ def encoder(**options: Any) -> ResidualEncoder:
             r"has 5 positions, texts have up to 6 tokens; set --model\.backbone\.stem\.length 6, or "
             r"--data\.max_length 5",
         ),
-        (lambda: ResNet1d(in_channels=10), small_spec(), "SmallImageStem cannot read token ids"),
+        (
+            lambda: ResNet1d(in_channels=10),
+            small_spec(),
+            "ResNet1d cannot read token ids .*TokenStem",
+        ),
+        (
+            lambda: ResidualMLP(in_channels=10),
+            small_spec(),
+            "ResidualMLP cannot read token ids .*TokenStem",
+        ),
     ],
 )
 def test_a_backbone_that_cannot_read_the_texts_is_refused_when_built(
