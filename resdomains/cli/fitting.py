@@ -14,6 +14,7 @@ import yaml
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import (
     BaseFinetuning,
+    BatchSizeFinder,
     Checkpoint,
     GradientAccumulationScheduler,
     LearningRateFinder,
@@ -298,6 +299,8 @@ class _Fit:
                 )
             elif not self.task.automatic_optimization and isinstance(callback, _AROUND_STEPS):
                 said = f"changes optimizer steps, and {type(self.task).__name__} makes them itself"
+            elif self.trainer.world_size > 1 and isinstance(callback, BatchSizeFinder):
+                said = "works in one process alone; set --trainer.devices 1, or --data.batch_size"
             if said is not None:
                 raise ConfigError("trainer.callbacks", f"{type(callback).__name__} {said}")
 

@@ -169,6 +169,8 @@ class ApplyOptimization(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy learning rate, weight decay, momentum and the like; the state of each weight stays."""
+        if not trainer.lr_scheduler_configs:
+            return  # a callback has put its own schedule in place of ours, and its state is restored
         task = cast(Task, pl_module)
         for restored, config in zip(trainer.optimizers, trainer.lr_scheduler_configs, strict=True):
             fresh = task.optimization.build(task, "backbone", task.blocks())

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # re-exported
     MisconfigurationException,
@@ -136,10 +137,12 @@ class Session:
             found = self.schema.explain(self.config)
             raise found or CliError(condensed(str(error))) from error
         try:
-            full = read_text(parser.dump(parsed, skip_unset=False), "the composed config")
-        except (ValueError, TypeError, yaml.YAMLError):
+            full = _plain(parser, parsed)
+        except (ValueError, TypeError, UserWarning, yaml.YAMLError):
             # Some default of a named class has no YAML form; what was given has.
-            full = {"seed": 0, "test_after_fit": True, "compile": False, **config}
+            _drop_defaults(parsed, config)
+            full = _plain(parser, parsed)
+        full = _as_given(full, config)
         if not 0 <= full["seed"] < 2**32:
             raise ConfigError("seed", f"expected 0 to {2**32 - 1}, got {full['seed']}")
         full.pop("ckpt_path", None)
@@ -276,6 +279,38 @@ class Session:
             name: build(value, known[name].annotation, f"trainer.{name}", self.schema)
             for name, value in given.items()
         }
+
+
+def _plain(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        # jsonargparse would write these words in place of the value.
+        warnings.filterwarnings("error", r"\s*Unable to serialize instance", UserWarning)
+        text = parser.dump(parsed, skip_unset=False)
+    plain = read_text(text, "the composed config")
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _as_given(plain: Any, given: Any) -> Any:
+    """A plain config with lists and keys where they were given: jsonargparse writes them as a text if it may be one."""
+    if isinstance(plain, dict) and isinstance(given, dict):
+        return {name: _as_given(value, given.get(name)) for name, value in plain.items()}
+    if isinstance(plain, list) and isinstance(given, list):
+        return [_as_given(value, part) for value, part in zip(plain, given, strict=True)]
+    return given if isinstance(plain, str) and isinstance(given, dict | list) else plain
+
+
+def _drop_defaults(parsed: Any, given: Any) -> None:
+    """Take the arguments of named classes that were not given out of a parsed config."""
+    if isinstance(parsed, list) and isinstance(given, list):
+        for part, of_part in zip(parsed, given, strict=True):
+            _drop_defaults(part, of_part)
+    elif isinstance(parsed, Namespace) and isinstance(given, dict):
+        for name, value in vars(parsed).items():
+            if name == "init_args":
+                for argument in set(vars(value)) - set(given.get(name, {})):
+                    delattr(value, argument)
+            _drop_defaults(value, given.get(name))
 
 
 def import_plugins(modules: list[str]) -> None:

@@ -132,6 +132,13 @@ def test_a_callback_that_would_fail_later_is_refused(cli: Run) -> None:
     assert "--model.optimization.frozen K" in errors
 
 
+def test_a_callback_of_one_process_is_refused_in_two(command: Run) -> None:
+    added = with_callbacks(("BatchSizeFinder", {}))
+    status, _, errors = command("fit", *TINY, *added, "--trainer.devices", "2")
+    assert status == 2
+    assert "trainer.callbacks: BatchSizeFinder works in one process alone; set --tra" in errors
+
+
 def test_an_optimizer_that_does_not_take_the_parameters_is_refused(cli: Run) -> None:
     status, _, errors = cli("fit", *TINY, "--model.optimization.optimizer", "torch.optim.LBFGS")
     assert status == 2

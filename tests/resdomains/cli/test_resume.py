@@ -11,7 +11,7 @@ from resdomains.cli.errors import CliError
 from resdomains.cli.resume import check_spec
 
 from .conftest import TINY, Run
-from .test_fitting import run_folder
+from .test_fitting import run_folder, with_callbacks
 
 
 @pytest.fixture
@@ -60,6 +60,27 @@ def test_momentum_and_weight_decay_are_applied_and_the_state_stays(cli: Run, las
     # Biases get no weight decay, before and after.
     assert {group["weight_decay"] for group in state["param_groups"]} == {0.03, 0.0}
     assert all("momentum_buffer" in values for values in state["state"].values())
+
+
+# Lightning says that the schedule by steps, which it replaces, is none by epochs.
+@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
+def test_a_schedule_that_a_callback_brought_goes_on(cli: Run) -> None:
+    """From epoch 2 on, the averager's own holds the rate at 0.03, and so it does in epoch 3."""
+    added = with_callbacks(
+        (
+            "StochasticWeightAveraging",
+            {"swa_lrs": 0.03, "swa_epoch_start": 1, "annealing_epochs": 1},
+        )
+    )
+    status, _, errors = cli("fit", *TINY, *added, "--trainer.max_epochs", "3")
+    assert status == 0, errors
+    whole = run_folder(Path("runs"))
+    last = str(whole / "checkpoints" / "last.ckpt")
+    status, _, errors = cli(
+        "fit", *TINY, *added, "--ckpt_path", last, "--trainer.max_epochs", "4", "--run.root", "on"
+    )
+    assert status == 0, errors
+    assert rates("on")[-1] == pytest.approx(0.03)
 
 
 def test_a_checkpoint_alone_is_enough(cli: Run, last: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -203,6 +204,31 @@ def test_print_config_gives_a_config_that_composes_to_itself(cli: Run, folder: P
     )
     assert status == 0, errors
     assert yaml.safe_load(out) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "left_out"),
+    [
+        ("StochasticWeightAveraging", {"swa_lrs": 0.1}, "device"),
+        ("Timer", {"duration": "00:01:00:00"}, "interval"),
+    ],
+)
+def test_a_default_without_yaml_form_is_left_out(
+    cli: Run, folder: Path, name: str, given: dict[str, Any], left_out: str
+) -> None:
+    """What jsonargparse writes in its place could not be read again."""
+    callback = {"class_path": f"pytorch_lightning.callbacks.{name}", "init_args": given}
+    (folder / "callback.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
+    flags = ("--seed", "3", "--compile", "false", "--test_after_fit", "false")
+    whole: Any = composed(cli, *flags)
+    config: Any = composed(cli, "--config", "callback.yaml", *flags)
+    (written,) = config["trainer"].pop("callbacks")
+    assert left_out not in written["init_args"]
+    assert {**written["init_args"], **given} == written["init_args"]
+    assert (config["seed"], config["compile"], config["test_after_fit"]) == (3, False, False)
+    del whole["trainer"]["callbacks"]
+    for key in ("trainer", "run"):
+        assert config[key] == whole[key]
 
 
 def test_values_get_the_type_of_their_parameter(cli: Run) -> None:
