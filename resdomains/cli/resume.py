@@ -169,18 +169,18 @@ class ApplyOptimization(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy learning rate, weight decay, momentum and the like; the state of each weight stays."""
-        if not trainer.lr_scheduler_configs:
-            return  # a callback has put its own schedule in place of ours, and its state is restored
         task = cast(Task, pl_module)
-        for restored, config in zip(trainer.optimizers, trainer.lr_scheduler_configs, strict=True):
+        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        for number, restored in enumerate(trainer.optimizers):
             fresh = task.optimization.build(task, "backbone", task.blocks())
-            scheduler = cast(LambdaLR, config.scheduler)  # what Optimization builds
-            rates = [group["lr"] for group in fresh.param_groups]
             for group, new in zip(restored.param_groups, fresh.param_groups, strict=True):
                 group.update({k: v for k, v in new.items() if k not in ("params", "lr")})
-                group["initial_lr"] = new["lr"]
-            scheduler.base_lrs = rates
+            if not schedules:
+                continue  # a callback has put one of its own in place of ours; rates are its matter
+            scheduler = cast(LambdaLR, schedules[number])  # what Optimization builds
+            rates = scheduler.base_lrs = [group["lr"] for group in fresh.param_groups]
             for group, rate, factor in zip(
                 restored.param_groups, rates, scheduler.lr_lambdas, strict=True
             ):
+                group["initial_lr"] = rate
                 group["lr"] = rate * factor(scheduler.last_epoch)

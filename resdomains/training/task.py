@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics import Metric
 
 from resdomains import schema
-from resdomains.core import eager
+from resdomains.core import eager, refusal
 from resdomains.schema import Split
 from resdomains.training.batches import Batches
 from resdomains.training.clipping import clip_by_norm
@@ -198,6 +198,22 @@ class Task(LightningModule, ABC):
         self._plotted: set[str] = set()
         self.notes: list[str] = []
         """What a user should know of how the task was built, a sentence each; shown when a run begins."""
+
+    def check_reads(self, x: Tensor, what: str, instead: str) -> None:
+        """Refuse a backbone that does not read the data; one of another library is not asked.
+
+        Args:
+            x: What it would be given, of zeros.
+            what: What that is called, such as `frames`.
+            instead: What to do, such as `take a network over signals`.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        if (error := refusal(self.backbone, x)) is not None:
+            raise ValueError(
+                f"backbone {type(self.backbone).__name__} cannot read {what} ({error}); {instead}"
+            ) from error
 
     def begin_with(
         self,

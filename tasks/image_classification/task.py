@@ -21,7 +21,7 @@ from resdomains.classification import (
     TopK,
     ranking,
 )
-from resdomains.core import Features, Head, PooledHead, refusal
+from resdomains.core import Features, Head, PooledHead
 from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
@@ -73,12 +73,11 @@ class ImageClassification(Task):
                 f"backbone takes pictures of {channels} channels, the data have {self.image_spec.channels}; "
                 f"set --model.backbone.in_channels {self.image_spec.channels}"
             )
-        shape = self.image_spec.channels, self.image_spec.height, self.image_spec.width
-        if (error := refusal(backbone, torch.zeros(1, *shape))) is not None:
-            raise ValueError(
-                f"backbone {type(backbone).__name__} cannot read the data's pictures ({error}); give it what it "
-                "expects, or take a network over pictures of any size, such as ResNet2d or resnet50"
-            ) from error
+        self.check_reads(
+            torch.zeros(1, self.image_spec.channels, self.image_spec.height, self.image_spec.width),
+            "the data's pictures",
+            "give it what it expects, or take a network over pictures of any size, such as ResNet2d or resnet50",
+        )
         out_channels = getattr(backbone, "out_channels", None)
         if not out_channels:
             raise TypeError(

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from resdomains.core import Features, refusal
+from resdomains.core import Features
 from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
@@ -91,13 +91,11 @@ class ObjectDetection(Task):
                 f"backbone takes pictures of {channels} channels, the data have {self.detection_spec.channels}; "
                 f"set --model.backbone.in_channels {self.detection_spec.channels}, or --data.channels {channels}"
             )
-        if (
-            error := refusal(backbone, torch.zeros(1, self.detection_spec.channels, 1, 1))
-        ) is not None:
-            raise ValueError(
-                f"backbone {type(backbone).__name__} cannot read pictures ({error}); take a network over pictures, "
-                "such as ResNet2d or resnet50"
-            ) from error
+        self.check_reads(
+            torch.zeros(1, self.detection_spec.channels, 1, 1),
+            "pictures",
+            "take a network over pictures, such as ResNet2d or resnet50",
+        )
         out_channels, strides = (
             getattr(backbone, name, None) for name in ("out_channels", "stride")
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchmetrics import Metric
 
-from resdomains.core import Features, FrameHead, Head, refusal
+from resdomains.core import Features, FrameHead, Head
 from resdomains.interop import Weights
 from resdomains.schema import Split
 from resdomains.training import BadSample, Optimization, StepResult, Task
@@ -87,6 +87,11 @@ class SpeechRecognition(Task):
             )
         self.frontend = frontend(self.speech_spec.sample_rate)
         out_channels = _check(backbone, self.frontend)
+        self.check_reads(
+            torch.zeros(1, self.frontend.channels, 1),
+            "frames",
+            "take a network over signals, such as ResNet1d, quartznet5x5 or conformer_small",
+        )
         if masking is not None:
             masking.check(self.frontend.channels)
         self.masking = masking
@@ -403,7 +408,7 @@ def _check(backbone: nn.Module, frontend: Frontend) -> int:
     """Return the channels of the backbone's last map.
 
     Raises:
-        ValueError: If the backbone cannot read what the frontend gives.
+        ValueError: If the frontend gives another number of channels than the backbone takes.
         TypeError: If it is no network of ours.
     """
     out_channels = getattr(backbone, "out_channels", None)
@@ -417,9 +422,4 @@ def _check(backbone: nn.Module, frontend: Frontend) -> int:
             f"backbone reads {read} channels, the frontend {type(frontend).__name__} gives {frontend.channels}; "
             f"set --model.backbone.in_channels {frontend.channels}"
         )
-    if (error := refusal(backbone, torch.zeros(1, frontend.channels, 1))) is not None:
-        raise ValueError(
-            f"backbone {type(backbone).__name__} cannot read frames ({error}); take a network over signals, "
-            "such as ResNet1d, quartznet5x5 or conformer_small"
-        ) from error
     return int(out_channels[-1])

@@ -100,6 +100,11 @@ class TextClassification(Task):
         super().__init__(backbone=backbone, spec=spec, optimization=optimization)
         self.text_spec = TextSpec.of(spec)
         out_channels = _check(backbone, self.text_spec)
+        self.check_reads(
+            torch.zeros(1, 1, dtype=torch.long),
+            "token ids",
+            "take a network with a stem for tokens: TokenStem, CharacterStem, NGramStem or WordNGramStem",
+        )
         typed = torch.zeros(1, 2, 1, dtype=torch.long)
         self._typed = not self.text_spec.pair or refusal(backbone, typed) is None
         self.loss = _bound(loss, self.text_spec)
@@ -472,7 +477,7 @@ def _check(backbone: nn.Module, spec: TextSpec) -> int:
     """Return the channels of the backbone's last map.
 
     Raises:
-        ValueError: If the backbone cannot read the texts.
+        ValueError: If the backbone takes other tokens, or shorter texts.
         TypeError: If it is no network of ours.
     """
     vocabulary = getattr(backbone, "in_channels", None)
@@ -492,11 +497,6 @@ def _check(backbone: nn.Module, spec: TextSpec) -> int:
             f"backbone has {length} positions, texts have up to {spec.max_length} tokens; "
             f"set --model.backbone.stem.length {spec.max_length}, or --data.max_length {length}"
         )
-    if (error := refusal(backbone, torch.zeros(1, 1, dtype=torch.long))) is not None:
-        raise ValueError(
-            f"backbone {type(backbone).__name__} cannot read token ids ({error}); take a network with a stem for "
-            "tokens: TokenStem, CharacterStem, NGramStem or WordNGramStem"
-        ) from error
     return int(out_channels[-1])
 
 

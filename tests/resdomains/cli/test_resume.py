@@ -77,9 +77,13 @@ def test_a_schedule_that_a_callback_brought_goes_on(cli: Run) -> None:
     whole = run_folder(Path("runs"))
     last = str(whole / "checkpoints" / "last.ckpt")
     status, _, errors = cli(
-        "fit", *TINY, *added, "--ckpt_path", last, "--trainer.max_epochs", "4", "--run.root", "on"
-    )
+        "fit", *TINY, *added, "--ckpt_path", last, "--trainer.max_epochs", "4", "--run.root", "on",
+        "--model.optimization.optimizer.momentum", "0.5",
+    )  # fmt: skip
     assert status == 0, errors
+    path = run_folder(Path("on")) / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)["optimizer_states"][0]
+    assert {group["momentum"] for group in state["param_groups"]} == {0.5}
     assert rates("on")[-1] == pytest.approx(0.03)
 
 
